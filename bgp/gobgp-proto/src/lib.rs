@@ -1,0 +1,1 @@
+//! GoBGP gRPC types.

@@ -1,0 +1,393 @@
+//! The words of a BGP speaker as values that cannot be wrong.
+//!
+//! gobgpd accepts nearly anything (host bits, hold times that never come up, passwords it then
+//! cuts), so whatever reaches it has been through one of these types.
+
+use std::{fmt, net::IpAddr, num::NonZeroU8, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a value is not what BGP, or this speaker, can take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// An AS number outside 1-4294967295, or one of those RFC 7607 and RFC 7300 reserve.
+    #[error("not an AS number from 1 to 4294967294 (RFC 7300 reserves 65535 and 4294967295)")]
+    Asn,
+    /// A name for a peer that is empty, too long or not plain.
+    #[error("not a peer name: 1 to 64 letters, digits, `-`, `_` or `.`")]
+    PeerId,
+    /// The kernel's TCP MD5 key is at most 80 bytes (`TCP_MD5SIG_MAXKEYLEN`).
+    #[error("an MD5 password has 1 to 80 printable ASCII characters; this one has {0}")]
+    Md5Length(usize),
+    /// A character a router's configuration could not carry.
+    #[error("an MD5 password has printable ASCII characters only")]
+    Md5Character,
+    /// RFC 4271 section 4.2: zero, or at least three seconds.
+    #[error("a hold time is 0 (never) or 3 to 65535 seconds; {0} never comes up")]
+    HoldTime(u64),
+    /// Not a community in the `N:N` form.
+    #[error("not a community: two numbers from 0 to 65535, as in 64512:100")]
+    Community,
+    /// An address nobody can be reached at.
+    #[error("{0} cannot be a next hop: it must be one host's unicast address")]
+    NextHop(IpAddr),
+    /// An address that is not one host's.
+    #[error("{0} cannot be announced: it must be a unicast host address")]
+    Prefix(IpAddr),
+    /// Two peers whose names hash to the same number.
+    #[error("peers `{0}` and `{1}` clash; rename one of them")]
+    PeerTag(PeerId, PeerId),
+}
+
+/// An autonomous system number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Asn(u32);
+
+impl Asn {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for Asn {
+    type Error = Invalid;
+    fn try_from(number: u32) -> Result<Self, Invalid> {
+        match number {
+            0 | 65_535 | u32::MAX => Err(Invalid::Asn),
+            n => Ok(Self(n)),
+        }
+    }
+}
+
+impl FromStr for Asn {
+    type Err = Invalid;
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        s.parse::<u32>().map_err(|_| Invalid::Asn)?.try_into()
+    }
+}
+
+impl fmt::Display for Asn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The name of a peer, as in `[bgp_peer:NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PeerId(String);
+
+impl PeerId {
+    /// The name itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PeerId {
+    type Err = Invalid;
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+        if s.is_empty() || s.len() > 64 || !s.bytes().all(plain) {
+            return Err(Invalid::PeerId);
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+impl TryFrom<String> for PeerId {
+    type Error = Invalid;
+    fn try_from(s: String) -> Result<Self, Invalid> {
+        s.parse()
+    }
+}
+
+impl From<PeerId> for String {
+    fn from(id: PeerId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A TCP MD5 password (RFC 2385). Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Md5Password(String);
+
+impl Md5Password {
+    /// The password, for the speaker alone.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Md5Password {
+    type Err = Invalid;
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        if s.is_empty() || s.len() > 80 {
+            return Err(Invalid::Md5Length(s.len()));
+        }
+        if !s.bytes().all(|c| (0x20..0x7f).contains(&c)) {
+            return Err(Invalid::Md5Character);
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+impl fmt::Debug for Md5Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A hold time in seconds: none at all, or at least three (RFC 4271 section 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldTime(u16);
+
+impl HoldTime {
+    /// Seconds.
+    #[must_use]
+    pub const fn seconds(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for HoldTime {
+    type Error = Invalid;
+    fn try_from(seconds: u64) -> Result<Self, Invalid> {
+        match u16::try_from(seconds) {
+            Ok(s) if s == 0 || s >= 3 => Ok(Self(s)),
+            _ => Err(Invalid::HoldTime(seconds)),
+        }
+    }
+}
+
+/// How far away the peer may be. GTSM and multihop exclude each other (gobgp refuses both).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distance {
+    /// One hop for eBGP, any for iBGP: BGP's default.
+    Default,
+    /// `ttl_hops`: packets from further away are dropped (GTSM, RFC 5082).
+    TtlSecurity(NonZeroU8),
+    /// `ebgp_multihop`: the TTL our packets leave with.
+    Multihop(NonZeroU8),
+}
+
+/// A standard community (RFC 1997).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Community(pub u32);
+
+impl FromStr for Community {
+    type Err = Invalid;
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        let (high, low) = s.split_once(':').ok_or(Invalid::Community)?;
+        let part = |p: &str| p.parse::<u16>().map_err(|_| Invalid::Community);
+        Ok(Self(u32::from(part(high)?) << 16 | u32::from(part(low)?)))
+    }
+}
+
+impl fmt::Display for Community {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0 >> 16, self.0 & 0xffff)
+    }
+}
+
+/// One address family of unicast routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4 unicast.
+    Ipv4,
+    /// IPv6 unicast.
+    Ipv6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+}
+
+/// What a session is asked to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name in our configuration and API.
+    pub id: PeerId,
+    /// The neighbor's address; also the family of the session's transport.
+    pub address: IpAddr,
+    /// The neighbor's AS.
+    pub remote_as: Asn,
+    /// TCP MD5.
+    pub password: Option<Md5Password>,
+    /// GTSM or multihop.
+    pub distance: Distance,
+    /// Proposed hold time; the smaller of both sides holds.
+    pub hold_time: HoldTime,
+    /// Keepalive interval in seconds.
+    pub keepalive: u16,
+    /// Only accept, never dial.
+    pub passive: bool,
+    /// The address to dial from; by route when absent.
+    pub local_address: Option<IpAddr>,
+    /// The routes exchanged; at least one.
+    pub families: Vec<Family>,
+    /// Pause between attempts.
+    pub connect_retry: Duration,
+}
+
+/// Whom an announcement is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// Every peer, those of the future too.
+    All,
+    /// These peers and no other.
+    Peers(std::collections::BTreeSet<PeerId>),
+}
+
+/// One host route, /32 or /128: the only thing this speaker ever announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "IpAddr", into = "IpAddr")]
+pub struct Prefix(IpAddr);
+
+impl Prefix {
+    /// The address; the length is always the family's longest.
+    #[must_use]
+    pub const fn address(self) -> IpAddr {
+        self.0
+    }
+
+    /// 32 or 128.
+    #[must_use]
+    pub const fn length(self) -> u8 {
+        match self.0 {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        }
+    }
+}
+
+impl TryFrom<IpAddr> for Prefix {
+    type Error = Invalid;
+    fn try_from(ip: IpAddr) -> Result<Self, Invalid> {
+        is_host(ip).then_some(Self(ip)).ok_or(Invalid::Prefix(ip))
+    }
+}
+
+impl From<Prefix> for IpAddr {
+    fn from(p: Prefix) -> Self {
+        p.0
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, self.length())
+    }
+}
+
+/// An explicit next hop. Never `0.0.0.0` or `::`, which gobgpd reads as "myself".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "IpAddr", into = "IpAddr")]
+pub struct NextHop(IpAddr);
+
+impl NextHop {
+    /// The address.
+    #[must_use]
+    pub const fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
+impl TryFrom<IpAddr> for NextHop {
+    type Error = Invalid;
+    fn try_from(ip: IpAddr) -> Result<Self, Invalid> {
+        is_host(ip).then_some(Self(ip)).ok_or(Invalid::NextHop(ip))
+    }
+}
+
+impl From<NextHop> for IpAddr {
+    fn from(n: NextHop) -> Self {
+        n.0
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A unicast address that can stand in a route between hosts: neither unspecified, loopback,
+/// multicast, broadcast nor link-local, and not an IPv4 address in IPv6 clothes.
+fn is_host(ip: IpAddr) -> bool {
+    !ip.is_unspecified()
+        && !ip.is_multicast()
+        && !ip.is_loopback()
+        && match ip {
+            IpAddr::V4(v4) => !v4.is_broadcast() && !v4.is_link_local() && v4.octets()[0] < 240,
+            IpAddr::V6(v6) => !v6.is_unicast_link_local() && v6.to_ipv4_mapped().is_none(),
+        }
+}
+
+/// What one prefix is announced with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The host route.
+    pub prefix: Prefix,
+    /// Its next hop, as the peers will see it.
+    pub next_hop: NextHop,
+    /// Who hears of it.
+    pub audience: Audience,
+    /// Communities the peers see; sorted.
+    pub communities: Vec<Community>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gobgpd_would_take_and_break_on_is_refused() {
+        assert_eq!(HoldTime::try_from(2), Err(Invalid::HoldTime(2)));
+        assert_eq!(HoldTime::try_from(1), Err(Invalid::HoldTime(1)));
+        assert_eq!(HoldTime::try_from(65_536), Err(Invalid::HoldTime(65_536)));
+        assert_eq!(HoldTime::try_from(0).map(HoldTime::seconds), Ok(0));
+        assert_eq!("x".repeat(81).parse::<Md5Password>(), Err(Invalid::Md5Length(81)));
+        assert!("x".repeat(80).parse::<Md5Password>().is_ok());
+        assert_eq!("pass\u{e9}".parse::<Md5Password>(), Err(Invalid::Md5Character));
+        for asn in ["0", "4294967295", "65535", "-1", "x"] {
+            assert_eq!(asn.parse::<Asn>(), Err(Invalid::Asn), "{asn}");
+        }
+        for ip in ["0.0.0.0", "::", "127.0.0.1", "224.0.0.1", "255.255.255.255", "fe80::1", "::ffff:192.0.2.1", "::1"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert!(Prefix::try_from(ip).is_err(), "{ip}");
+            assert!(NextHop::try_from(ip).is_err(), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let password: Md5Password = "canary".parse().unwrap();
+        assert!(!format!("{password:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_community_reads_back_as_written() {
+        assert_eq!("64512:100".parse::<Community>().unwrap().to_string(), "64512:100");
+        assert!("64512".parse::<Community>().is_err());
+        assert!("65536:1".parse::<Community>().is_err());
+    }
+}
