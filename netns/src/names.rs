@@ -147,6 +147,14 @@ mod tests {
     }
 
     #[test]
+    fn json_goes_through_the_same_checks() {
+        assert_eq!(serde_json::from_str::<Mac>("\"FA:16:3E:00:00:01\"").unwrap().bytes(), [0xfa, 0x16, 0x3e, 0, 0, 1]);
+        assert!(serde_json::from_str::<Mac>("\"ff:ff:ff:ff:ff:ff\"").is_err());
+        assert_eq!(serde_json::to_string(&"eth1".parse::<IfName>().unwrap()).unwrap(), "\"eth1\"");
+        assert!(serde_json::from_str::<IfName>("\"../eth1\"").is_err());
+    }
+
+    #[test]
     fn an_interface_name_is_what_the_kernel_takes() {
         for name in ["eth1", "a", "eth0.100", "fifteen-bytes-x", "..."] {
             assert_eq!(name.parse::<IfName>().unwrap().as_str(), name);

@@ -1,12 +1,16 @@
 //! Addresses: whose they are, what counts as "so already", and which the kernel chooses as a source.
 
 use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
 use netns::{Address, Kind, Namespace, Network, NewAddress, Scope};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
+use nix::errno::Errno;
+use rtnetlink::{
+    RouteMessageBuilder,
+    packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol},
+};
 
 use crate::support::{Wire, address, anycast, bare, ip, isolated, link, veth};
 
@@ -181,15 +185,29 @@ fn waiting_ends_in_time() {
     });
 }
 
-/// What the crate leans on: three errnos, straight from the kernel.
+/// What the crate's classification leans on, straight from the kernel.
 #[test]
-fn the_kernel_says_that_an_address_is_not_there_with_eaddrnotavail() {
+fn the_kernel_says_what_is_there_and_what_is_not_by_errno() {
+    fn errno(result: Result<(), rtnetlink::Error>) -> Errno {
+        match result.unwrap_err() {
+            rtnetlink::Error::NetlinkError(answer) => Errno::from_raw(-answer.raw_code()),
+            other => panic!("no answer of the kernel: {other}"),
+        }
+    }
     isolated(|| async {
-        let mut absent = bare().address().add(1, ip("203.0.113.7"), 32);
-        let message: AddressMessage = absent.message_mut().clone();
-        let rtnetlink::Error::NetlinkError(answer) = bare().address().del(message).execute().await.unwrap_err() else {
-            panic!("no answer of the kernel");
-        };
-        assert_eq!(answer.raw_code(), -(nix::errno::Errno::EADDRNOTAVAIL as i32));
+        let handle = bare();
+        let add = || handle.address().add(1, ip("203.0.113.7"), 32);
+        let message: AddressMessage = add().message_mut().clone();
+        assert_eq!(errno(handle.address().del(message).execute().await), Errno::EADDRNOTAVAIL);
+        add().execute().await.unwrap();
+        assert_eq!(errno(add().execute().await), Errno::EEXIST);
+        let another_length = handle.address().add(1, ip("203.0.113.7"), 24);
+        another_length.execute().await.expect("IPv4 takes an address twice, if the lengths differ");
+        assert_eq!(errno(handle.link().del(4242).execute().await), Errno::ENODEV);
+        let route =
+            RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(Ipv4Addr::new(198, 51, 100, 0), 24).build();
+        assert_eq!(errno(handle.route().del(route).execute().await), Errno::ESRCH);
+        let mut rule = handle.rule().add().v4().priority(100);
+        assert_eq!(errno(handle.rule().del(rule.message_mut().clone()).execute().await), Errno::ENOENT);
     });
 }

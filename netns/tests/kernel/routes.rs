@@ -112,7 +112,13 @@ fn what_stands_in_the_way_of_a_route_has_a_name() {
             let unreachable = route(1, destination, Some(far), Some(nic));
             let error = wire.amphora.add_route(&unreachable).await.unwrap_err();
             assert_eq!(error.kind, Kind::UnreachableGateway, "{error}: {:?}", error.source);
-            assert!(error.source.unwrap().to_string().contains("gateway"), "the kernel's own words are kept");
+            if far.contains('.') {
+                // Words of the kernel's own come along where it has some; Linux 6.18 has none for IPv6 here.
+                assert_eq!(
+                    error.source.unwrap().to_string(),
+                    "Network is unreachable (os error 101): Nexthop has invalid gateway"
+                );
+            }
             assert!(wire.amphora.add_route(&NewRoute { onlink: true, ..unreachable }).await.unwrap());
             assert!(!wire.amphora.add_route(&NewRoute { onlink: true, ..unreachable }).await.unwrap());
             assert_eq!(

@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 
 use netns::{Kind, Namespace, NewRule, Rule};
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute};
+use rtnetlink::{
+    RuleAddRequest,
+    packet_route::rule::{RuleAction, RuleAttribute},
+};
 
 use crate::support::{bare, isolated};
 
@@ -11,14 +14,18 @@ fn rule(from: &str) -> NewRule {
     NewRule { from: from.parse().unwrap(), table: 1, priority: 100 }
 }
 
-/// `ip rule add from 203.0.113.7 lookup 1 priority 100`, with a mark of its own or none.
-async fn add_foreign(protocol: Option<u8>) {
-    let handle = bare();
+/// `ip rule add from 203.0.113.7 lookup 1 priority 100`, with a mark of its own or none, even if it is there.
+fn bare_rule(protocol: Option<u8>) -> RuleAddRequest<Ipv4Addr> {
     let from = Ipv4Addr::new(203, 0, 113, 7);
     let mut add =
-        handle.rule().add().v4().source_prefix(from, 32).table_id(1).priority(100).action(RuleAction::ToTable);
+        bare().rule().add().v4().source_prefix(from, 32).table_id(1).priority(100).action(RuleAction::ToTable);
     add.message_mut().attributes.extend(protocol.map(|p| RuleAttribute::Protocol(p.into())));
-    add.execute().await.unwrap();
+    add.replace()
+}
+
+async fn delete_foreign(protocol: Option<u8>) {
+    let message = bare_rule(protocol).message_mut().clone();
+    bare().rule().del(message).execute().await.unwrap();
 }
 
 #[test]
@@ -51,28 +58,15 @@ fn a_rule_of_another_owner_stays() {
     isolated(|| async {
         let here = Namespace::current().unwrap().network().unwrap();
         for protocol in [None, Some(18)] {
-            add_foreign(protocol).await;
+            bare_rule(protocol).execute().await.unwrap();
             let same = rule("203.0.113.7/32");
             assert!(!here.add_rule(&same).await.unwrap());
             assert_eq!(here.delete_rule(&same).await.unwrap_err().kind, Kind::NotOurs);
             let there: Vec<Rule> = here.rules().await.unwrap().into_iter().filter(|r| r.is(&same)).collect();
             assert!(there.len() == 1 && !there[0].ours);
-            let message = rtnetlink_rule(&here).await;
-            bare().rule().del(message).execute().await.unwrap();
+            delete_foreign(protocol).await;
         }
     });
-}
-
-/// The foreign rule as the kernel shows it, to be deleted.
-async fn rtnetlink_rule(_here: &netns::Network) -> rtnetlink::packet_route::rule::RuleMessage {
-    use futures_util::TryStreamExt as _;
-    let mut all = bare().rule().get(rtnetlink::IpVersion::V4).execute();
-    while let Some(message) = all.try_next().await.unwrap() {
-        if message.header.src_len == 32 {
-            return message;
-        }
-    }
-    panic!("the rule is gone");
 }
 
 /// The kernel takes twins unless told otherwise, and a program that died between two lives may have made them.
@@ -82,41 +76,21 @@ fn twins_of_ours_go_together_and_a_foreign_twin_stays() {
         let here = Namespace::current().unwrap().network().unwrap();
         let new = rule("203.0.113.7/32");
         // The foreign one first, so that a careless deletion would hit it.
-        let output = |arguments: &'static str| {
-            let run = move || std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
-            Namespace::current().unwrap().run(run).unwrap()
-        };
-        assert!(output("rule add from 203.0.113.7 lookup 1 priority 100 protocol 18").status.success());
-        add_twins(&here).await;
+        for protocol in [18, netns::OURS, netns::OURS] {
+            bare_rule(Some(protocol)).execute().await.unwrap();
+        }
+        assert_eq!(here.rules().await.unwrap().iter().filter(|r| r.is(&new)).count(), 3);
         assert!(here.delete_rule(&new).await.unwrap());
         let left: Vec<Rule> = here.rules().await.unwrap().into_iter().filter(|r| r.is(&new)).collect();
         assert!(left.len() == 1 && !left[0].ours, "{left:?}");
     });
 }
 
-/// Adds our rule twice over, by a request without `NLM_F_EXCL`.
-async fn add_twins(here: &netns::Network) {
-    let handle = bare();
-    for count in 1..=2 {
-        let from = Ipv4Addr::new(203, 0, 113, 7);
-        let rule =
-            handle.rule().add().v4().source_prefix(from, 32).table_id(1).priority(100).action(RuleAction::ToTable);
-        let mut add = rule.replace();
-        add.message_mut().attributes.push(RuleAttribute::Protocol(netns::OURS.into()));
-        add.execute().await.unwrap();
-        let ours = here.rules().await.unwrap().into_iter().filter(|r| r.ours).count();
-        assert_eq!(ours, count);
-    }
-}
-
 #[test]
 fn a_rule_with_more_conditions_is_another_rule() {
     isolated(|| async {
         let here = Namespace::current().unwrap().network().unwrap();
-        let handle = bare();
-        let from = Ipv4Addr::new(203, 0, 113, 7);
-        let more = handle.rule().add().v4().source_prefix(from, 32).input_interface("lo").table_id(1).priority(100);
-        more.action(RuleAction::ToTable).execute().await.unwrap();
+        bare_rule(None).input_interface("lo").execute().await.unwrap();
         let new = rule("203.0.113.7/32");
         assert!(!here.rules().await.unwrap().iter().any(|r| r.is(&new)));
         assert!(here.add_rule(&new).await.unwrap());

@@ -1,15 +1,28 @@
 //! What is heard on the wire about an anycast address: nothing.
 
-use std::{collections::HashMap, net::UdpSocket, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
 
-use netns::{Network, silence};
+use netns::{Network, NewAddress, silence};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 
-use crate::support::{Ear, Heard, Wire, address, anycast, ip, isolated};
+use crate::{
+    routes::route,
+    support::{Ear, Heard, Wire, address, anycast, ip, isolated},
+};
 
-const VIPS: [&str; 2] = ["192.0.2.77/32", "2001:db8::77/128"];
-/// The kernel asks three times, a second apart, before it gives up.
-const PATIENCE: Duration = Duration::from_millis(3300);
+const VIPS: [(&str, u8); 2] = [("192.0.2.77", 32), ("2001:db8::77", 128)];
+/// The kernel asks three times before it gives up, here 100 ms apart (`Wire` sees to that).
+const PATIENCE: Duration = Duration::from_millis(700);
+
+async fn bind_vips(wire: &Wire) {
+    for (vip, length) in VIPS {
+        assert!(wire.amphora.add_address(&anycast(&format!("{vip}/{length}"))).await.unwrap());
+    }
+}
 
 /// Makes the neighbour ask for an address, first by multicast or broadcast, by sending something to it.
 fn ask(from: &Network, target: &str) {
@@ -21,13 +34,6 @@ fn ask(from: &Network, target: &str) {
 
 /// Makes the neighbour ask the amphora's MAC itself whether it still has the address.
 async fn probe(wire: &Wire, target: &str) {
-    let handle = wire.neighbour.namespace().run(|| ()).map(|()| neighbour_handle(wire)).unwrap();
-    let mac = wire.amphora_nic.mac.unwrap().bytes();
-    let entry = handle.neighbours().add(wire.neighbour_nic.index, ip(target)).link_layer_address(&mac);
-    entry.state(NeighbourState::Probe).replace().execute().await.unwrap();
-}
-
-fn neighbour_handle(wire: &Wire) -> rtnetlink::Handle {
     let runtime = tokio::runtime::Handle::current();
     let open = || {
         let _reactor = runtime.enter();
@@ -35,10 +41,12 @@ fn neighbour_handle(wire: &Wire) -> rtnetlink::Handle {
     };
     let (connection, handle, _) = wire.neighbour.namespace().run(open).unwrap();
     tokio::spawn(connection);
-    handle
+    let mac = wire.amphora_nic.mac.unwrap().bytes();
+    let entry = handle.neighbours().add(wire.neighbour_nic.index, ip(target)).link_layer_address(&mac);
+    entry.state(NeighbourState::Probe).replace().execute().await.unwrap();
 }
 
-/// How often the amphora spoke of the address as its own.
+/// What was said by somebody who holds the address for his own: the amphora, for nobody else has it.
 fn spoken_of(heard: &HashMap<Heard, usize>, target: &str) -> Vec<Heard> {
     let target = ip(target);
     let about = |h: &&Heard| match **h {
@@ -80,32 +88,23 @@ fn nothing_is_heard_of_an_anycast_address_while_the_front_end_answers() {
         let ear = Ear::in_namespace(wire.neighbour.namespace());
         assert!(silence(&here).unwrap());
         assert!(!silence(&here).unwrap());
-        for vip in VIPS {
-            assert!(wire.amphora.add_address(&anycast(vip)).await.unwrap());
-        }
-        for vip in VIPS {
-            ask(&wire.neighbour, vip.split_once('/').unwrap().0);
-        }
-        ask(&wire.neighbour, "192.0.2.1");
-        ask(&wire.neighbour, "2001:db8::1");
-        tokio::time::sleep(PATIENCE).await;
-        for vip in VIPS {
-            probe(&wire, vip.split_once('/').unwrap().0).await;
+        bind_vips(&wire).await;
+        for target in ["192.0.2.77", "2001:db8::77", "192.0.2.1", "2001:db8::1"] {
+            ask(&wire.neighbour, target);
         }
         tokio::time::sleep(PATIENCE).await;
-        for vip in VIPS {
-            assert!(
-                wire.amphora
-                    .delete_address(1, ip(vip.split_once('/').unwrap().0), if vip.contains(':') { 128 } else { 32 })
-                    .await
-                    .unwrap()
-            );
+        for (vip, _) in VIPS {
+            probe(&wire, vip).await;
+        }
+        tokio::time::sleep(PATIENCE).await;
+        for (vip, length) in VIPS {
+            assert!(wire.amphora.delete_address(1, ip(vip), length).await.unwrap());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
 
         let heard = ear.heard();
-        for vip in VIPS.map(|v| v.split_once('/').unwrap().0) {
-            assert!(asked_for(&heard, vip) >= 4, "three broadcasts and a probe: {heard:#?}");
+        for (vip, _) in VIPS {
+            assert!(asked_for(&heard, vip) >= 4, "three to everybody, and a probe: {heard:#?}");
             assert_eq!(spoken_of(&heard, vip), [], "{heard:#?}");
         }
         assert!(heard.contains_key(&Heard::ArpReply { sender: ip("192.0.2.1") }), "{heard:#?}");
@@ -119,9 +118,9 @@ fn without_silence_ipv4_answers_and_ipv6_does_not() {
     isolated(|| async {
         let wire = Wire::new().await;
         let ear = Ear::in_namespace(wire.neighbour.namespace());
-        for vip in VIPS {
-            wire.amphora.add_address(&anycast(vip)).await.unwrap();
-            ask(&wire.neighbour, vip.split_once('/').unwrap().0);
+        bind_vips(&wire).await;
+        for (vip, _) in VIPS {
+            ask(&wire.neighbour, vip);
         }
         tokio::time::sleep(PATIENCE).await;
         let heard = ear.heard();
@@ -141,10 +140,9 @@ fn questions_asked_on_behalf_of_the_vip_do_not_carry_it() {
                 silence(wire.amphora.namespace()).unwrap();
             }
             let ear = Ear::in_namespace(wire.neighbour.namespace());
-            for (vip, nobody) in [(VIPS[0], "192.0.2.9"), (VIPS[1], "2001:db8::9")] {
-                wire.amphora.add_address(&anycast(vip)).await.unwrap();
-                let bound = (ip(vip.split_once('/').unwrap().0), 0);
-                let send = || UdpSocket::bind(bound).unwrap().send_to(b"!", (ip(nobody), 9));
+            bind_vips(&wire).await;
+            for (vip, nobody) in [("192.0.2.77", "192.0.2.9"), ("2001:db8::77", "2001:db8::9")] {
+                let send = || UdpSocket::bind((ip(vip), 0)).unwrap().send_to(b"!", (ip(nobody), 9));
                 wire.amphora.namespace().run(send).unwrap().unwrap();
             }
             tokio::time::sleep(PATIENCE).await;
@@ -156,15 +154,49 @@ fn questions_asked_on_behalf_of_the_vip_do_not_carry_it() {
     }
 }
 
-/// The neighbours may have the same anycast address: duplicate address detection finds nobody.
+/// Other hosts of the link may have the same address: whoever looks for a duplicate finds none.
 #[test]
-fn another_host_of_the_link_may_have_it_too() {
+fn duplicate_address_detection_finds_nobody() {
     isolated(|| async {
         let wire = Wire::new().await;
-        wire.amphora.add_address(&anycast(VIPS[1])).await.unwrap();
+        silence(wire.amphora.namespace()).unwrap();
+        bind_vips(&wire).await;
         let nic = wire.neighbour_nic.index;
-        let same = netns::NewAddress { nodad: false, ..address(nic, "2001:db8::77/64") };
+        let same = NewAddress { nodad: false, ..address(nic, "2001:db8::77/64") };
         wire.neighbour.add_address(&same).await.unwrap();
         wire.neighbour.wait_not_tentative(nic, same.ip, Duration::from_secs(10)).await.unwrap();
+
+        // IPv4 (RFC 5227): a request without a sender, which is what the kernel of a host without an address sends.
+        let ear = Ear::in_namespace(wire.neighbour.namespace());
+        wire.neighbour.delete_address(nic, ip("192.0.2.2"), 24).await.unwrap();
+        wire.neighbour.add_route(&route(254, "192.0.2.0/24", None, Some(nic))).await.unwrap();
+        ask(&wire.neighbour, "192.0.2.77");
+        ask(&wire.neighbour, "192.0.2.1");
+        tokio::time::sleep(PATIENCE).await;
+        let heard = ear.heard();
+        let probe = Heard::ArpRequest { sender: ip("0.0.0.0"), target: ip("192.0.2.77") };
+        assert!(heard.contains_key(&probe), "{heard:#?}");
+        assert_eq!(spoken_of(&heard, "192.0.2.77"), [], "{heard:#?}");
+        assert!(heard.contains_key(&Heard::ArpReply { sender: ip("192.0.2.1") }), "{heard:#?}");
+    });
+}
+
+/// Silent, but there: whoever has a route to it by the front end is answered, from the address itself.
+#[test]
+fn a_silent_address_is_reached_by_a_route() {
+    isolated(|| async {
+        let wire = Wire::new().await;
+        silence(wire.amphora.namespace()).unwrap();
+        bind_vips(&wire).await;
+        for ((vip, length), front_end) in VIPS.into_iter().zip(["192.0.2.1", "2001:db8::1"]) {
+            let by_front_end = route(254, &format!("{vip}/{length}"), Some(front_end), None);
+            wire.neighbour.add_route(&by_front_end).await.unwrap();
+            let listener = wire.amphora.namespace().run(|| TcpListener::bind((ip(vip), 80))).unwrap().unwrap();
+            let limit = Duration::from_secs(5);
+            let connect = || TcpStream::connect_timeout(&(ip(vip), 80).into(), limit);
+            let client = wire.neighbour.namespace().run(connect).unwrap().unwrap();
+            let (server, _) = listener.accept().unwrap();
+            assert_eq!(server.local_addr().unwrap(), client.peer_addr().unwrap());
+        }
     });
 }

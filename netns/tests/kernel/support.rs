@@ -89,8 +89,8 @@ pub(crate) async fn veth(one: &str, other: &str) {
     bare().link().add(rtnetlink::LinkVeth::new(one, other).build()).execute().await.unwrap();
 }
 
-/// An amphora with `eth0` (192.0.2.1/24, 2001:db8::1/64) here, wired to a neighbour with `eth0` (.2, ::2) in a
-/// namespace of its own; both up.
+/// An amphora here with `eth0` (`192.0.2.1/24`, `2001:db8::1/64`), wired to a neighbour in a namespace of its own with
+/// `eth0` (`192.0.2.2/24`, `2001:db8::2/64`); both up, and both impatient: a neighbour is asked for every 100 ms rather than every second.
 pub(crate) struct Wire {
     pub(crate) amphora: Network,
     pub(crate) neighbour: Network,
@@ -111,6 +111,10 @@ impl Wire {
             network.set_up(nic.index).await.unwrap();
             network.add_address(&address(nic.index, &format!("192.0.2.{host}/24"))).await.unwrap();
             network.add_address(&address(nic.index, &format!("2001:db8::{host}/64"))).await.unwrap();
+            for family in ["ipv4", "ipv6"] {
+                let key = format!("net.{family}.neigh.eth0.retrans_time_ms");
+                network.namespace().set_sysctl(&key, "100").unwrap();
+            }
             nics.push(nic);
         }
         let [amphora_nic, neighbour_nic] = nics.try_into().unwrap();
@@ -159,7 +163,7 @@ impl Ear {
         Self(namespace.run(open).unwrap().expect("these tests need root"))
     }
 
-    /// What was said so far, with how often, besides what the neighbour itself (`neighbour_mac`) says of itself.
+    /// What was said so far, and how often.
     pub(crate) fn heard(&self) -> HashMap<Heard, usize> {
         let mut all = HashMap::new();
         let mut frame = [0; 2048];
