@@ -32,7 +32,6 @@ pub enum Scope {
 /// An address as the kernel shows it.
 #[expect(clippy::struct_excessive_bools, reason = "they are the kernel's flags")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Address {
     /// The link it is on.
     pub index: u32,
@@ -57,7 +56,7 @@ pub struct Address {
 }
 
 /// An address to be put on a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NewAddress {
     /// The link.
     pub index: u32,
@@ -79,6 +78,13 @@ impl fmt::Display for NewAddress {
 }
 
 impl Address {
+    /// Whether this is what `wanted` asks for, whoever owns it.
+    #[must_use]
+    pub fn is(&self, wanted: &NewAddress) -> bool {
+        (self.index, self.ip, self.prefix_len, self.deprecated)
+            == (wanted.index, wanted.ip, wanted.prefix_len, wanted.deprecated)
+    }
+
     fn parse(message: &AddressMessage) -> Option<Self> {
         let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
         let (mut local, mut address, mut ours) = (None, None, false);
@@ -163,7 +169,7 @@ impl Network {
     pub async fn add_address(&self, new: &NewAddress) -> Result<bool> {
         let operation = "add address";
         if let Some(there) = self.addresses().await?.into_iter().find(|a| a.index == new.index && a.ip == new.ip) {
-            if there.prefix_len == new.prefix_len && there.deprecated == new.deprecated {
+            if there.is(new) {
                 return Ok(false);
             }
             let word = if there.deprecated { " (deprecated)" } else { "" };

@@ -23,7 +23,6 @@ pub struct Error {
 
 /// Why something failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Kind {
     /// What was named is not there.
     Missing,

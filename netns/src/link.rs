@@ -11,7 +11,6 @@ use crate::{Error, IfName, Kind, Mac, Namespace, Network, Result};
 
 /// A network interface as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Link {
     /// The interface index, good within its namespace.
     pub index: u32,
@@ -118,7 +117,7 @@ impl Network {
             }
             return Ok(false);
         }
-        // The kernel (6.1 at least) moves first and renames afterwards, so a taken name would leave the work half done.
+        // The kernel moves first and renames afterwards, so a taken name would leave the work half done.
         let target = name.map_or(link.name.as_str(), IfName::as_str);
         if there.links().await?.iter().any(|l| l.name == target) {
             return Err(fail(Kind::Exists));

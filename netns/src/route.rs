@@ -27,7 +27,6 @@ const IPV6_METRIC: u32 = 1024;
 
 /// A route as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Route {
     /// The table it is in.
     pub table: u32,
@@ -50,7 +49,7 @@ pub struct Route {
 }
 
 /// A route to be added, or to be deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NewRoute {
     /// The table to put it in, not 0 or 255.
     pub table: u32,
@@ -101,6 +100,13 @@ impl Route {
             && wanted.device.is_none_or(|index| self.device == Some(index))
             && self.source == wanted.source
             && self.onlink == wanted.onlink
+    }
+
+    /// What would add it, or deletes it.
+    #[must_use]
+    pub fn to_new(&self) -> NewRoute {
+        let Self { table, destination, metric, gateway, device, source, onlink, ours: _, plain: _ } = *self;
+        NewRoute { table, destination, metric, gateway, device, source, onlink }
     }
 
     /// Two routes of one place cannot both be there.

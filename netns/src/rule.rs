@@ -19,7 +19,6 @@ use crate::{Error, Kind, Network, OURS, Result, network::FAMILIES};
 
 /// A rule as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Rule {
     /// Sources it is for; none is all of the family.
     pub from: Option<IpNet>,
@@ -36,7 +35,7 @@ pub struct Rule {
 }
 
 /// A rule to be added, or to be deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NewRule {
     /// Sources it is for; host bits are cut off.
     pub from: IpNet,
@@ -58,6 +57,13 @@ impl Rule {
     pub fn is(&self, wanted: &NewRule) -> bool {
         self.plain
             && (self.from, self.table, self.priority) == (Some(wanted.from.trunc()), wanted.table, wanted.priority)
+    }
+
+    /// What would add it, or deletes it; none for a rule that is for all sources or is not [`Rule::plain`].
+    #[must_use]
+    pub fn to_new(&self) -> Option<NewRule> {
+        let Self { table, priority, .. } = *self;
+        self.from.filter(|_| self.plain).map(|from| NewRule { from, table, priority })
     }
 
     fn parse(message: &RuleMessage) -> Option<Self> {

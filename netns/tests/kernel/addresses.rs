@@ -136,12 +136,15 @@ fn an_anycast_address_is_never_a_source_by_choice() {
         }
         assert_eq!(source_for(here, "203.0.113.6").unwrap(), ip("192.0.2.1"));
         assert_eq!(source_for(here, "2001:db8:100::6").unwrap(), ip("2001:db8::1"));
-        // And with no other global address: IPv4 has none at all, IPv6 takes even a deprecated one (RFC 6724).
+        // With no other global address IPv4 takes none at all. IPv6 then does take a deprecated one, for RFC 6724 has
+        // scope (rule 2) go before deprecation (rule 3).
         wire.amphora.delete_address(nic, ip("192.0.2.1"), 24).await.unwrap();
-        let on_link = crate::routes::route(254, "0.0.0.0/0", None, Some(nic));
-        wire.amphora.add_route(&on_link).await.unwrap();
-        let source = source_for(here, "203.0.113.6").unwrap();
-        assert_ne!(source, ip("203.0.113.7"), "the VIP was chosen for want of another");
+        wire.amphora.delete_address(nic, ip("2001:db8::1"), 64).await.unwrap();
+        for all in ["0.0.0.0/0", "::/0"] {
+            wire.amphora.add_route(&crate::routes::route(254, all, None, Some(nic))).await.unwrap();
+        }
+        assert_eq!(source_for(here, "203.0.113.6").unwrap(), ip("0.0.0.0"));
+        assert_eq!(source_for(here, "2001:db8:100::6").unwrap(), ip("2001:db8:100::7"));
         // Answers of a socket bound to the VIP have it as their source, whatever its scope.
         let bound = here.run(|| UdpSocket::bind("203.0.113.7:0").unwrap()).unwrap();
         bound.connect("203.0.113.6:9").unwrap();

@@ -1,5 +1,7 @@
 //! Links found by MAC, moved, renamed.
 
+use std::os::fd::AsRawFd as _;
+
 use netns::{Kind, Mac, Namespace};
 use rtnetlink::{LinkMacVlan, LinkUnspec, packet_route::link::MacVlanMode};
 
@@ -84,6 +86,28 @@ fn a_taken_name_stops_a_move_before_it_begins() {
         here.rename(nic.index, &name("eth1")).await.unwrap();
         let error = here.move_link(&link(&here, "eth1").await, there.namespace(), None).await.unwrap_err();
         assert_eq!(error.kind, Kind::Exists, "{error}");
+    });
+}
+
+/// Why names are looked at before: the kernel answers `EEXIST`, but has moved the link, under its old name.
+#[test]
+fn the_kernel_does_half_of_a_move_to_a_taken_name() {
+    isolated(|| async {
+        nic().await;
+        let (here, there) = (Namespace::current().unwrap().network().unwrap(), another());
+        let there_network = there.network().unwrap();
+        let other = link(&here, "peer").await;
+        here.move_link(&other, &there, Some(&name("eth1"))).await.unwrap();
+        let nic = link(&here, "eth7").await;
+        // Any file descriptor of the namespace will do; this is how `ip link set eth7 netns ... name eth1` asks.
+        let holder = there.run(|| std::fs::File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
+        let both = LinkUnspec::new_with_index(nic.index).setns_by_fd(holder.as_raw_fd()).name("eth1").build();
+        assert!(bare().link().set(both).execute().await.unwrap_err().to_string().contains("File exists"));
+        assert_eq!(here.link_by_name(&name("eth7")).await.unwrap(), None);
+        assert_eq!(link(&there_network, "eth7").await.mac, nic.mac);
+        // Asked again with a name that is free, the work is completed.
+        assert!(!here.move_link(&nic, &there, Some(&name("eth2"))).await.unwrap());
+        assert_eq!(link(&there_network, "eth2").await.mac, nic.mac);
     });
 }
 

@@ -40,7 +40,8 @@ fn adding_and_deleting_say_whether_anything_changed() {
                 let there: Vec<Rule> = here.rules().await.unwrap().into_iter().filter(|r| r.is(&new)).collect();
                 assert!(there.len() == 1 && there[0].ours && there[0].ipv6 == new.from.addr().is_ipv6(), "{there:?}");
             }
-            assert!(here.delete_rule(&rule(from)).await.unwrap());
+            let shown = here.rules().await.unwrap().into_iter().find(|r| r.is(&rule(from))).unwrap();
+            assert!(here.delete_rule(&shown.to_new().unwrap()).await.unwrap());
             assert!(!here.delete_rule(&rule(from)).await.unwrap());
         }
         let all = here.rules().await.unwrap();

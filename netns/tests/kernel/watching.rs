@@ -1,9 +1,9 @@
-//! Hints that something changed, and the one that says that hints were lost.
+//! Hints that something changed, the one that says that hints were lost, and the socket that they come by.
 
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use netns::{Change, Namespace, NewRule, Signal};
+use netns::{Change, Kind, Namespace, NewRule, Signal};
 
 use crate::support::{address, anycast, isolated, veth};
 
@@ -66,4 +66,17 @@ async fn a_network_works_from_outside_its_namespace() {
         away.addresses().await.unwrap().len()
     });
     assert_eq!(done.await.unwrap(), 2, "127.0.0.1 and ::1");
+}
+
+/// When the socket is gone, a list is not empty but unknown.
+#[test]
+fn an_answer_that_does_not_come_is_an_error() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let away = crate::support::another();
+    let network = runtime().block_on(async { away.network().unwrap() }); // its connection ends with its runtime
+    let error = runtime().block_on(network.addresses()).unwrap_err();
+    assert_eq!(error.kind, Kind::Disconnected, "{error}");
+    let error = runtime().block_on(network.add_address(&anycast("203.0.113.7/32"))).unwrap_err();
+    assert_eq!(error.kind, Kind::Disconnected, "{error}");
+    assert!(away.network().unwrap_err().source.is_some(), "a handle needs a runtime to live on");
 }
