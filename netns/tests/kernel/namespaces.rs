@@ -107,10 +107,9 @@ fn ip_netns_and_we_find_what_the_other_made() {
 
 /// What a service sees that was started with a mount namespace of its own (`ProtectSystem=`: its mounts are slaves)
 /// before the namespace was made; and that the reverse does not hold.
-#[test]
-fn a_process_with_its_own_mounts_sees_a_name_made_later() {
+fn seen_by_a_running_service(before: fn()) {
     with_own_run(|| {
-        Namespace::create("earlier").unwrap();
+        before();
         let (ready, started) = mpsc::channel();
         let (go, made) = mpsc::channel::<()>();
         thread::scope(|scope| {
@@ -130,6 +129,17 @@ fn a_process_with_its_own_mounts_sees_a_name_made_later() {
             assert_eq!(Namespace::find("inside").unwrap(), None);
         });
     });
+}
+
+#[test]
+fn a_running_service_sees_a_name_made_later() {
+    seen_by_a_running_service(|| drop(Namespace::create("earlier").unwrap()));
+}
+
+/// The very first name, where `/run` is shared as systemd has it.
+#[test]
+fn a_running_service_sees_the_first_name() {
+    seen_by_a_running_service(|| remount("/run", MsFlags::MS_SHARED));
 }
 
 #[test]
