@@ -1,1 +1,3 @@
-//! x
+//! The agent inside a load-balancer VM (an amphora).
+
+pub mod config;
