@@ -68,13 +68,16 @@ fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
     if let (Some(peer), Some(local)) = (address, local_address)
         && peer.is_ipv4() != local.is_ipv4()
     {
-        reader.problem(section, "local_ip", format!("{local} is not of the family of peer_ip {peer}; write one that is"));
+        reader.problem(
+            section,
+            "local_ip",
+            format!("{local} is not of the family of peer_ip {peer}; write one that is"),
+        );
     }
     let families = families(reader, section);
     let retry = reader.number(section, "connect_retry", 1_u16, u16::MAX);
-    let communities = reader.list(section, "communities", |text| {
-        text.parse::<Community>().map_err(|error| format!("`{text}` is {error}"))
-    });
+    let communities = reader
+        .list(section, "communities", |text| text.parse::<Community>().map_err(|error| format!("`{text}` is {error}")));
     let (password, password_file) = password?;
     let (hold_time, keepalive) = timers?;
     let peer = Peer {
@@ -159,7 +162,9 @@ fn timers(reader: &mut Reader<'_>, section: &str) -> Option<(HoldTime, u16)> {
         }
         seconds => {
             if keepalive > seconds / 3 {
-                let text = format!("{keepalive} is more than a third of hold_time {seconds}: few lost packets end the session");
+                let text = format!(
+                    "{keepalive} is more than a third of hold_time {seconds}: few lost packets end the session"
+                );
                 reader.warn(section, "keepalive_interval", text);
             }
             None
@@ -197,7 +202,9 @@ fn password(reader: &mut Reader<'_>, section: &str) -> Option<Authentication> {
     let md5 = reader.choice(section, "auth_type", &[("md5", ())]).is_some();
     match (reader.written(section, "auth_type"), inline, file) {
         (false, false, false) => return Some((None, None)),
-        (false, ..) => reader.problem(section, "auth_type", "is required with a password; set auth_type = md5".to_owned()),
+        (false, ..) => {
+            reader.problem(section, "auth_type", "is required with a password; set auth_type = md5".to_owned())
+        }
         (true, false, false) if md5 => {
             let text = "needs a password; set auth_password_file (or auth_password)".to_owned();
             reader.problem(section, "auth_type", text);
@@ -207,11 +214,7 @@ fn password(reader: &mut Reader<'_>, section: &str) -> Option<Authentication> {
         }
         _ => {}
     }
-    let password = if inline {
-        reader.read(section, "auth_password", str::parse::<Md5Password>)
-    } else {
-        None
-    };
+    let password = if inline { reader.read(section, "auth_password", str::parse::<Md5Password>) } else { None };
     let path = reader.path(section, "auth_password_file");
     let from_file = path.as_deref().and_then(|path| password_file(reader, section, path));
     (reader.problems.len() == before).then_some((password.or(from_file), path))
@@ -246,7 +249,8 @@ fn distinct(reader: &mut Reader<'_>, sections: &[String], peers: &[Option<PeerCo
         let Some(peer) = peer else { continue };
         let same = |other: &&Option<PeerConfig>| other.as_ref().is_some_and(|o| o.peer.address == peer.peer.address);
         if let Some(Some(first)) = peers[..index].iter().find(same) {
-            let text = format!("{} is the address of peer {} too; one session per neighbor", peer.peer.address, first.peer.id);
+            let text =
+                format!("{} is the address of peer {} too; one session per neighbor", peer.peer.address, first.peer.id);
             reader.problem(&sections[index], "peer_ip", text);
         }
     }

@@ -42,7 +42,8 @@ impl Config {
         let file = std::sync::Arc::new(file.to_owned());
         let ini = ini::parse(text).map_err(|errors| {
             let place = |line| Some(Place { file: file.clone(), line });
-            let problem = |e: ini::SyntaxError| Problem { place: place(e.line), section: None, key: None, text: e.text.into() };
+            let problem =
+                |e: ini::SyntaxError| Problem { place: place(e.line), section: None, key: None, text: e.text.into() };
             errors.into_iter().map(problem).collect::<Vec<_>>()
         })?;
         let mut document = Document::default();
