@@ -1,1 +1,7 @@
-//! x
+//! The agent inside a load-balancer VM (an amphora).
+
+pub mod config;
+pub mod server;
+mod start;
+
+pub use start::{StartError, run};

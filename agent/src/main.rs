@@ -1,2 +1,72 @@
-//! x
-fn main(){}
+//! The `amphora-agent` program: reads its command line and configuration, then leaves the work to the library.
+
+mod cli;
+mod logging;
+
+use std::{error::Error, io::Write as _, process::ExitCode};
+
+use amphora_agent::config::{Config, Problem};
+
+/// `EX_CONFIG` of sysexits.h: restarting will not help (`RestartPreventExitStatus=78`).
+const EX_CONFIG: u8 = 78;
+/// `EX_USAGE`
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let (task, sources) = match cli::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let _ = error.print(); // nobody is left to be told
+            return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let config = match Config::load(&sources) {
+        Ok(config) => config,
+        Err(problems) => {
+            report(&problems);
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    match task {
+        cli::Task::Run => {}
+        cli::Task::CheckConfig => {
+            config.warnings.iter().for_each(|warning| eprintln!("amphora-agent: warning: {warning}"));
+            return print("OK\n");
+        }
+        cli::Task::PrintEffectiveConfig => return print(&config.to_string()),
+    }
+    if let Err(error) = logging::init(config.logging.debug) {
+        complain(&error);
+        return ExitCode::from(EX_CONFIG);
+    }
+    match amphora_agent::run(config, sources) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("amphora-agent: {problem}");
+    }
+}
+
+/// A closed pipe is no reason to panic.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(error: &dyn Error) {
+    eprintln!("amphora-agent: {error}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        eprintln!("  because: {source}");
+        cause = source.source();
+    }
+}

@@ -1,0 +1,257 @@
+//! `[bgp]` and `[bgp_peer:NAME]`, as the speaker's own types.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroU8,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ::bgp::{Asn, Community, Distance, Family, HoldTime, Md5Password, Peer, PeerId};
+
+use super::{Bgp, PeerConfig, reader::Reader, sources::read_bounded};
+
+const SECTION: &str = "bgp";
+
+/// `None` inside when there is no `[bgp]`.
+pub(super) fn bgp(reader: &mut Reader<'_>) -> Option<Option<Bgp>> {
+    let document = reader.document;
+    let sections: Vec<_> = document.sections.keys().filter(|name| name.starts_with("bgp_peer:")).cloned().collect();
+    let peers: Vec<_> = sections.iter().map(|section| peer(reader, section)).collect();
+    distinct(reader, &sections, &peers);
+    if !document.sections.contains_key(SECTION) {
+        if let Some(first) = sections.first() {
+            let mut problem = reader.at(first, "", "a peer needs a [bgp] section with local_as; add one".to_owned());
+            problem.key = None;
+            reader.problems.push(problem);
+        }
+        return Some(None);
+    }
+    if sections.is_empty() {
+        let mut warning = reader.at(SECTION, "", "no [bgp_peer:NAME]: nothing is announced to anybody".to_owned());
+        warning.key = None;
+        reader.warnings.push(warning);
+    }
+    reader.require(SECTION, "local_as", "; write this amphora's AS number");
+    let local_as = reader.read(SECTION, "local_as", str::parse::<Asn>);
+    let router_id = reader.read(SECTION, "router_id", router_id);
+    let speaker = reader.read(SECTION, "speaker", socket);
+    let restart = reader.number(SECTION, "graceful_restart_time", 0, 4095_u16); // 12 bits, RFC 4724 section 3
+    let peers: Option<Vec<_>> = peers.into_iter().collect();
+    Some(Some(Bgp {
+        local_as: local_as?,
+        router_id,
+        speaker: speaker?,
+        graceful_restart: Duration::from_secs(restart?.into()),
+        peers: peers?,
+    }))
+}
+
+fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
+    let id = section["bgp_peer:".len()..].parse::<PeerId>();
+    if let Err(error) = &id {
+        let mut problem = reader.at(section, "", error.to_string());
+        problem.key = None;
+        reader.problems.push(problem);
+    }
+    reader.require(section, "peer_ip", "; write the neighbor's address");
+    reader.require(section, "remote_as", "; write the neighbor's AS number");
+    let address = reader.read(section, "peer_ip", neighbor);
+    let remote_as = reader.read(section, "remote_as", str::parse::<Asn>);
+    let password = password(reader, section);
+    let distance = distance(reader, section);
+    let timers = timers(reader, section);
+    let passive = reader.boolean(section, "passive");
+    let local_address = reader.read(section, "local_ip", neighbor);
+    if let (Some(peer), Some(local)) = (address, local_address)
+        && peer.is_ipv4() != local.is_ipv4()
+    {
+        reader.problem(
+            section,
+            "local_ip",
+            format!("{local} is not of the family of peer_ip {peer}; write one that is"),
+        );
+    }
+    let families = families(reader, section);
+    let retry = reader.number(section, "connect_retry", 1_u16, u16::MAX);
+    let communities = reader
+        .list(section, "communities", |text| text.parse::<Community>().map_err(|error| format!("`{text}` is {error}")));
+    let (password, password_file) = password?;
+    let (hold_time, keepalive) = timers?;
+    let peer = Peer {
+        id: id.ok()?,
+        address: address?,
+        remote_as: remote_as?,
+        password,
+        distance: distance?,
+        hold_time,
+        keepalive,
+        passive: passive?,
+        local_address,
+        families: families?,
+        connect_retry: Duration::from_secs(retry?.into()),
+    };
+    let mut communities = communities?;
+    communities.sort();
+    communities.dedup();
+    Some(PeerConfig { peer, communities, password_file })
+}
+
+fn neighbor(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
+    let usable = match ip {
+        IpAddr::V4(v4) => !v4.is_broadcast(),
+        // A link-local neighbor needs an interface to be found by, which no key here can name.
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none() && !v6.is_unicast_link_local(),
+    };
+    if ip.is_unspecified() || ip.is_multicast() || !usable {
+        return Err(format!("{ip} is not the address of one host that can be reached by route"));
+    }
+    Ok(ip)
+}
+
+fn router_id(text: &str) -> Result<Ipv4Addr, String> {
+    let id: Option<Ipv4Addr> = text.parse().ok();
+    id.filter(|id| !id.is_unspecified()).ok_or_else(|| format!("`{text}` is not an IPv4 address other than 0.0.0.0"))
+}
+
+/// A UNIX socket's path has at most 107 bytes (`sun_path` in linux/un.h).
+fn socket(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') && path.len() <= 107 => Ok(PathBuf::from(path)),
+        _ => Err(format!("`{text}` is not unix:///ABSOLUTE/PATH of at most 107 bytes")),
+    }
+}
+
+fn distance(reader: &mut Reader<'_>, section: &str) -> Option<Distance> {
+    let before = reader.problems.len();
+    let hops = |n| NonZeroU8::new(n).expect("read as at least 1");
+    let security = reader.number(section, "ttl_hops", 1_u8, 254).map(hops);
+    let multihop = reader.number(section, "ebgp_multihop", 1_u8, 254).map(hops);
+    if security.is_some() && multihop.is_some() {
+        let text = "excludes ttl_hops (GTSM counts the hops itself); remove one of the two".to_owned();
+        reader.problem(section, "ebgp_multihop", text);
+    }
+    let distance = match (security, multihop) {
+        (Some(hops), _) => Distance::TtlSecurity(hops),
+        (None, Some(hops)) => Distance::Multihop(hops),
+        (None, None) => Distance::Default,
+    };
+    (reader.problems.len() == before).then_some(distance)
+}
+
+/// Hold time and keepalive interval. RFC 4271 section 10 suggests a third, which is the default here.
+fn timers(reader: &mut Reader<'_>, section: &str) -> Option<(HoldTime, u16)> {
+    let hold = reader.number(section, "hold_time", 0, i64::from(u16::MAX));
+    let hold = hold.and_then(|seconds| {
+        let hold = HoldTime::try_from(seconds.unsigned_abs());
+        hold.map_err(|error| reader.problem(section, "hold_time", error.to_string())).ok()
+    });
+    let written = reader.written(section, "keepalive_interval");
+    let keepalive = reader.number(section, "keepalive_interval", 0, u16::MAX);
+    let hold = hold?;
+    let keepalive = if written { keepalive? } else { hold.seconds() / 3 };
+    let wrong = match hold.seconds() {
+        0 if keepalive > 0 => Some("without a hold time no keepalives are sent; set 0, or a hold_time".to_owned()),
+        0 => None,
+        seconds if keepalive == 0 => Some(format!("0 never keeps the session up; set {}", seconds / 3)),
+        seconds if keepalive >= seconds => {
+            Some(format!("{keepalive} is not below hold_time {seconds}; set {}", seconds / 3))
+        }
+        seconds => {
+            if keepalive > seconds / 3 {
+                let text = format!(
+                    "{keepalive} is more than a third of hold_time {seconds}: few lost packets end the session"
+                );
+                reader.warn(section, "keepalive_interval", text);
+            }
+            None
+        }
+    };
+    match wrong {
+        Some(text) => {
+            reader.problem(section, "keepalive_interval", text);
+            None
+        }
+        None => Some((hold, keepalive)),
+    }
+}
+
+fn families(reader: &mut Reader<'_>, section: &str) -> Option<Vec<Family>> {
+    let mut families = reader.list(section, "families", |text| match text {
+        "ipv4" => Ok(Family::Ipv4),
+        "ipv6" => Ok(Family::Ipv6),
+        _ => Err(format!("`{text}` is neither ipv4 nor ipv6")),
+    })?;
+    if families.is_empty() {
+        reader.problem(section, "families", "is empty; write ipv4, ipv6 or both".to_owned());
+    }
+    families.sort();
+    families.dedup();
+    Some(families)
+}
+
+type Authentication = (Option<Md5Password>, Option<PathBuf>);
+
+/// Never weakened: a password that cannot be had is a problem, not a session without one.
+fn password(reader: &mut Reader<'_>, section: &str) -> Option<Authentication> {
+    let before = reader.problems.len();
+    let (inline, file) = (reader.written(section, "auth_password"), reader.written(section, "auth_password_file"));
+    let md5 = reader.choice(section, "auth_type", &[("md5", ())]).is_some();
+    match (reader.written(section, "auth_type"), inline, file) {
+        (false, false, false) => return Some((None, None)),
+        (false, ..) => {
+            reader.problem(section, "auth_type", "is required with a password; set auth_type = md5".to_owned())
+        }
+        (true, false, false) if md5 => {
+            let text = "needs a password; set auth_password_file (or auth_password)".to_owned();
+            reader.problem(section, "auth_type", text);
+        }
+        (true, true, true) => {
+            reader.problem(section, "auth_password", "excludes auth_password_file; remove one of the two".to_owned());
+        }
+        _ => {}
+    }
+    let password = if inline { reader.read(section, "auth_password", str::parse::<Md5Password>) } else { None };
+    let path = reader.path(section, "auth_password_file");
+    let from_file = path.as_deref().and_then(|path| password_file(reader, section, path));
+    (reader.problems.len() == before).then_some((password.or(from_file), path))
+}
+
+fn password_file(reader: &mut Reader<'_>, section: &str, path: &Path) -> Option<Md5Password> {
+    const KEY: &str = "auth_password_file";
+    let shown = path.display();
+    let mut refuse = |text: String| reader.problem(section, KEY, format!("{shown}: {text}"));
+    if !path.is_absolute() {
+        refuse("is a relative path; write an absolute one".to_owned());
+        return None;
+    }
+    let bytes = match read_bounded(path, 4096) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            refuse(format!("cannot be read: {error}"));
+            return None;
+        }
+    };
+    let text = String::from_utf8(bytes).unwrap_or_else(|_| "\u{fffd}".to_owned()); // refused as not ASCII
+    let line = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
+    let password = line.parse::<Md5Password>().map_err(|error| refuse(error.to_string())).ok()?;
+    if fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
+        reader.warn(section, KEY, format!("{shown} is readable by everybody; chmod o-r it"));
+    }
+    Some(password)
+}
+
+fn distinct(reader: &mut Reader<'_>, sections: &[String], peers: &[Option<PeerConfig>]) {
+    for (index, peer) in peers.iter().enumerate() {
+        let Some(peer) = peer else { continue };
+        let same = |other: &&Option<PeerConfig>| other.as_ref().is_some_and(|o| o.peer.address == peer.peer.address);
+        if let Some(Some(first)) = peers[..index].iter().find(same) {
+            let text =
+                format!("{} is the address of peer {} too; one session per neighbor", peer.peer.address, first.peer.id);
+            reader.problem(&sections[index], "peer_ip", text);
+        }
+    }
+}

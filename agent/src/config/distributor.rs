@@ -1,0 +1,94 @@
+//! `[distributor]`, and what all of our own sections have in common: nothing unknown is let pass.
+
+use ipnet::IpNet;
+
+use super::{Distributor, Role, VipMode, options, reader::Reader};
+
+const SECTION: &str = "distributor";
+
+pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
+    let role = reader.choice(SECTION, "role", &[("amphora", Role::Amphora), ("distributor", Role::Distributor)]);
+    let modes = [("interface", VipMode::Interface), ("anycast", VipMode::Anycast), ("noarp", VipMode::NoArp)];
+    let vip_mode = reader.choice(SECTION, "vip_mode", &modes);
+    let bgp = reader.document.sections.contains_key("bgp");
+    announce(reader, bgp);
+    if bgp {
+        reader.require(SECTION, "allowed_prefixes", " with [bgp]; list the prefixes VIPs may come from");
+    }
+    if role == Some(Role::Distributor) {
+        let why = " with role = distributor; list the prefixes of the amphorae's front-end IPs";
+        reader.require(SECTION, "allowed_nexthops", why);
+    }
+    let prefixes = prefixes(reader, "allowed_prefixes");
+    let nexthops = self::prefixes(reader, "allowed_nexthops");
+    Some(Distributor { role: role?, vip_mode: vip_mode?, allowed_prefixes: prefixes?, allowed_nexthops: nexthops? })
+}
+
+/// `listener` is the design's default, so leaving it out with BGP is refused too: the day health gating comes, the
+/// same file must not begin to mean something else.
+fn announce(reader: &mut Reader<'_>, bgp: bool) {
+    let words = [("api", true), ("listener", false)];
+    let api = reader.choice(SECTION, "announce", &words);
+    if api == Some(false) {
+        let text = "`listener` is not supported by this version; set announce = api".to_owned();
+        reader.problem(SECTION, "announce", text);
+    } else if bgp && !reader.written(SECTION, "announce") {
+        let text = "is not set, and its default `listener` is not supported by this version; set announce = api";
+        reader.problem(SECTION, "announce", text.to_owned());
+    }
+}
+
+fn prefixes(reader: &mut Reader<'_>, key: &str) -> Option<Vec<IpNet>> {
+    if !reader.written(SECTION, key) {
+        return Some(Vec::new());
+    }
+    let prefixes = reader.list(SECTION, key, prefix)?;
+    if prefixes.is_empty() {
+        reader.problem(SECTION, key, "is empty; list at least one prefix, or remove it".to_owned());
+    }
+    if let Some(all) = prefixes.iter().find(|net| net.prefix_len() == 0) {
+        reader.warn(SECTION, key, format!("{all} allows everything of its family"));
+    }
+    Some(prefixes)
+}
+
+fn prefix(text: &str) -> Result<IpNet, String> {
+    if let Ok(net) = text.parse::<IpNet>() {
+        let trunc = net.trunc();
+        return if trunc == net { Ok(net) } else { Err(format!("{net} has host bits; write {trunc}")) };
+    }
+    match text.parse::<std::net::IpAddr>() {
+        Ok(ip) => Err(format!("{ip} has no prefix length; write {}", IpNet::from(ip))),
+        Err(_) => Err(format!("`{text}` is not a prefix; write one like 203.0.113.0/24 or 2001:db8::/48")),
+    }
+}
+
+/// Is this section ours, and so strict? Nothing of Octavia's begins with these words.
+pub(super) fn ours(section: &str) -> bool {
+    section.starts_with("bgp") || section.starts_with(SECTION)
+}
+
+/// Every section and option that is ours by name and unknown, or not there yet, is a problem.
+pub(super) fn refuse_unknown(reader: &mut Reader<'_>) {
+    let document = reader.document;
+    for (section, content) in document.sections.iter().filter(|(section, _)| ours(section)) {
+        let table = options::table_section(section);
+        if !options::KNOWN.iter().any(|option| option.section == table) || section == options::PEER {
+            let text = "no such section; ours are [distributor], [bgp] and [bgp_peer:NAME]".to_owned();
+            let mut problem = reader.at(section, "", text);
+            problem.key = None;
+            reader.problems.push(problem);
+            continue;
+        }
+        for key in content.options.keys() {
+            if options::LATER.contains(&(table, key)) {
+                reader.problem(section, key, "is not supported by this version; remove it".to_owned());
+            } else if options::find(section, key).is_none() {
+                let known = options::KNOWN.iter().filter(|option| option.section == table).map(|option| option.key);
+                let known: Vec<_> = known.collect();
+                let text = format!("no such option; this section has {}", known.join(", "));
+                reader.problem(section, key, text);
+            }
+        }
+    }
+}

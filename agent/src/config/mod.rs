@@ -1,0 +1,104 @@
+//! The agent's configuration: oslo.config files in, a value that cannot be wrong out.
+//!
+//! Octavia's own options are read as its Python agent reads them, unknown ones ignored; our sections
+//! (`[distributor]`, `[bgp]`, `[bgp_peer:NAME]`) are strict. Everything after this module sees [`Config`] only.
+
+mod bgp;
+mod distributor;
+mod document;
+pub mod ini;
+mod options;
+mod print;
+mod problem;
+mod reader;
+mod sources;
+mod types;
+mod upstream;
+
+pub use problem::{Place, Problem};
+pub use sources::{Flag, Sources};
+pub use types::{
+    Api, Bgp, Config, Controller, Distributor, Heartbeat, Logging, Paths, PeerConfig, Role, Secret, TlsVersion,
+    Topology, VipMode,
+};
+
+use document::Document;
+use reader::Reader;
+
+impl Config {
+    /// Reads and checks everything. A pure function of the files, so a reload is another call.
+    ///
+    /// # Errors
+    /// Every problem found. A file that cannot be parsed hides those of its options.
+    pub fn load(sources: &Sources) -> Result<Self, Vec<Problem>> {
+        Self::build(&sources.read()?)
+    }
+
+    /// As [`Config::load`], of one file's text; `file` is its name in problems. For tests and fuzzing.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_text(file: &std::path::Path, text: &str) -> Result<Self, Vec<Problem>> {
+        let file = std::sync::Arc::new(file.to_owned());
+        let ini = ini::parse(text).map_err(|errors| {
+            let place = |line| Some(Place { file: file.clone(), line });
+            let problem =
+                |e: ini::SyntaxError| Problem { place: place(e.line), section: None, key: None, text: e.text.into() };
+            errors.into_iter().map(problem).collect::<Vec<_>>()
+        })?;
+        let mut document = Document::default();
+        document.add(&file, ini);
+        Self::build(&document)
+    }
+
+    fn build(document: &Document) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader { document, problems: Vec::new(), warnings: Vec::new() };
+        let logging = upstream::logging(&mut reader);
+        let api = upstream::api(&mut reader);
+        let paths = upstream::paths(&mut reader);
+        let heartbeat = upstream::heartbeat(&mut reader);
+        let topology = upstream::topology(&mut reader);
+        let amphora_id = reader.text("amphora_agent", "amphora_id").filter(|id| !id.is_empty());
+        let distributor = distributor::distributor(&mut reader);
+        let bgp = bgp::bgp(&mut reader);
+        distributor::refuse_unknown(&mut reader);
+        let Reader { problems, warnings, .. } = reader;
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let config = || {
+            Some(Self {
+                logging: logging?,
+                api: api?,
+                paths: paths?,
+                heartbeat: heartbeat?,
+                topology: topology?,
+                amphora_id,
+                distributor: distributor?,
+                bgp: bgp?,
+                warnings,
+                ignored: ignored(document),
+            })
+        };
+        Ok(config().expect("a part is missing only with a problem noted"))
+    }
+}
+
+/// Options in Octavia's name space that nothing here reads.
+fn ignored(document: &Document) -> Vec<Problem> {
+    let mut ignored = Vec::new();
+    for (section, content) in document.sections.iter().filter(|(section, _)| !distributor::ours(section)) {
+        for (key, value) in content.options.iter().filter(|(key, _)| options::find(section, key).is_none()) {
+            ignored.push(Problem {
+                place: Some(value.place.clone()),
+                section: Some(section.clone()),
+                key: Some(key.clone()),
+                text: "is not read by this agent".to_owned(),
+            });
+        }
+    }
+    ignored
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! The configuration in effect. Every value has been checked; every default is filled in.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use super::Problem;
+
+/// Everything the agent is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What is logged, and as what.
+    pub logging: Logging,
+    /// The API's socket and its TLS.
+    pub api: Api,
+    /// Where things are.
+    pub paths: Paths,
+    /// Heartbeats to the health managers.
+    pub heartbeat: Heartbeat,
+    /// `loadbalancer_topology`
+    pub topology: Topology,
+    /// `amphora_id`; absent outside an OpenStack cloud.
+    pub amphora_id: Option<String>,
+    /// `[distributor]`
+    pub distributor: Distributor,
+    /// `[bgp]` and its peers; `None` when nothing is to be announced.
+    pub bgp: Option<Bgp>,
+    /// What works and is still worth a word.
+    pub warnings: Vec<Problem>,
+    /// Options of Octavia's that nothing here reads; for the debug log.
+    pub ignored: Vec<Problem>,
+}
+
+/// Log settings of Octavia's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// `debug`
+    pub debug: bool,
+    /// `use_syslog`
+    pub use_syslog: bool,
+    /// `syslog_log_facility`, as in `LOG_LOCAL1`.
+    pub syslog_facility: String,
+    /// `user_log_facility`: the N of LOCALn for tenant traffic, 0-7.
+    pub user_facility: u8,
+    /// `administrative_log_facility`: the N of LOCALn for the amphora's own logs, 0-7.
+    pub administrative_facility: u8,
+}
+
+/// The front door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// `bind_host` and `bind_port`. `::` is dual-stack.
+    pub bind: SocketAddr,
+    /// `agent_server_cert`: certificate chain and key in one PEM file.
+    pub server_cert: PathBuf,
+    /// `agent_server_ca`: the CAs client certificates may come from.
+    pub client_ca: PathBuf,
+    /// `agent_tls_protocol`, as a minimum.
+    pub minimum_tls: TlsVersion,
+    /// `agent_request_read_timeout`: bounds reading one whole request.
+    pub request_read_timeout: Duration,
+}
+
+/// The oldest TLS a client may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.2 and 1.3.
+    Tls12,
+    /// 1.3 only.
+    Tls13,
+}
+
+/// Paths of Octavia's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// `base_path`
+    pub base: PathBuf,
+    /// `base_cert_dir`
+    pub certs: PathBuf,
+    /// `haproxy_cmd`
+    pub haproxy: PathBuf,
+    /// `agent_server_network_dir`
+    pub network: Option<PathBuf>,
+}
+
+/// Heartbeats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// `controller_ip_port_list`
+    pub controllers: Vec<Controller>,
+    /// `heartbeat_interval`
+    pub interval: Duration,
+    /// `heartbeat_key`
+    pub key: Option<Secret>,
+}
+
+/// A health manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Controller {
+    /// An IP address without brackets, or a name to resolve.
+    pub host: String,
+    /// UDP port, not 0.
+    pub port: u16,
+}
+
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// `loadbalancer_topology`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// One amphora.
+    Single,
+    /// Two, one of them idle, unless the VIP is anycast.
+    ActiveStandby,
+}
+
+/// `[distributor]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distributor {
+    /// What this machine is.
+    pub role: Role,
+    /// Where a VIP goes when the plug call does not say.
+    pub vip_mode: VipMode,
+    /// What may be announced; not empty with BGP.
+    pub allowed_prefixes: Vec<IpNet>,
+    /// What may be a next hop; empty stands for the front-end subnets. Not empty for role distributor.
+    pub allowed_nexthops: Vec<IpNet>,
+}
+
+/// `role`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves VIPs itself.
+    Amphora,
+    /// Announces for registered amphorae only.
+    Distributor,
+}
+
+/// `vip_mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VipMode {
+    /// On the front-end NIC, as stock Octavia.
+    Interface,
+    /// On `lo`, announced by BGP.
+    Anycast,
+    /// On `lo`, never announced.
+    NoArp,
+}
+
+/// `[bgp]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bgp {
+    /// Our AS.
+    pub local_as: ::bgp::Asn,
+    /// `None`: the management IPv4, found at run time.
+    pub router_id: Option<Ipv4Addr>,
+    /// The path of the speaker's UNIX socket.
+    pub speaker: PathBuf,
+    /// Graceful restart time in whole seconds, at most 4095; zero is off.
+    pub graceful_restart: Duration,
+    /// The peers, by name.
+    pub peers: Vec<PeerConfig>,
+}
+
+/// `[bgp_peer:NAME]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// The session.
+    pub peer: ::bgp::Peer,
+    /// What this peer's routes carry; sorted.
+    pub communities: Vec<::bgp::Community>,
+    /// Where the password was read, when it was a file.
+    pub password_file: Option<PathBuf>,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, for whoever must use it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,193 @@
+//! Mutual TLS, with files that may be replaced at any time.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
+    server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
+    version::{TLS12, TLS13},
+};
+
+use crate::config::TlsVersion;
+
+/// Why there is no TLS with these files.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{0}: cannot be read")]
+    Read(PathBuf, #[source] io::Error),
+    /// A file is not PEM.
+    #[error("{0}: is not PEM")]
+    Pem(PathBuf, #[source] pem::Error),
+    /// The server's file lacks a certificate.
+    #[error("{0}: holds no certificate; it needs the certificate (and chain) and the key")]
+    NoCertificate(PathBuf),
+    /// The server's file lacks a key.
+    #[error("{0}: holds no private key; it needs the certificate (and chain) and the key")]
+    NoKey(PathBuf, #[source] pem::Error),
+    /// Certificate and key do not belong together, or are of a kind we cannot use.
+    #[error("{0}: certificate and key are not usable together")]
+    Identity(PathBuf, #[source] rustls::Error),
+    /// The CA file has nothing to verify clients with.
+    #[error("{0}: holds no usable CA certificate")]
+    NoCa(PathBuf, #[source] VerifierBuilderError),
+    /// The crypto provider lacks what TLS needs; a build error.
+    #[error("the crypto provider is not usable")]
+    Provider(#[source] rustls::Error),
+}
+
+/// Checks that a PEM text holds a certificate and the key that belongs to it, before it replaces `server.pem`; `path`
+/// is its name in errors.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_identity(path: &Path, pem: &[u8]) -> Result<(), TlsError> {
+    let (chain, key) = identity(path, pem)?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let identity = rustls::sign::CertifiedKey::from_der(chain, key, &provider);
+    identity.map(drop).map_err(|error| TlsError::Identity(path.to_owned(), error))
+}
+
+fn identity(path: &Path, pem: &[u8]) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|error| TlsError::Pem(path.to_owned(), error))?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| TlsError::NoKey(path.to_owned(), error))?;
+    Ok((chain, key))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&read(path)?) {
+        let certificate = certificate.map_err(|error| TlsError::Pem(path.to_owned(), error))?;
+        if let Err(error) = roots.add(certificate) {
+            // One CA fewer makes us stricter, not weaker.
+            tracing::warn!(file = %path.display(), %error, "a CA certificate is not usable and is left out");
+        }
+    }
+    Ok(roots)
+}
+
+fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let (chain, key) = identity(cert, &read(cert)?)?;
+    let clients = WebPkiClientVerifier::builder_with_provider(roots(ca)?.into(), provider.clone())
+        .build()
+        .map_err(|error| TlsError::NoCa(ca.to_owned(), error))?;
+    let versions = match minimum {
+        TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
+        TlsVersion::Tls13 => &[&TLS13],
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(TlsError::Provider)?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)
+        .map_err(|error| TlsError::Identity(cert.to_owned(), error))?;
+    // A resumed session would not be verified against a CA file replaced since, and the controller never resumes.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// What changes when a file is replaced or rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Version {
+    fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        Some(Self {
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
+    }
+}
+
+/// The TLS configuration of the newest usable files.
+#[derive(Debug)]
+pub struct Reloader {
+    cert: PathBuf,
+    ca: PathBuf,
+    minimum: TlsVersion,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Arc<ServerConfig>,
+    /// The files last looked into, usable or not.
+    seen: [Option<Version>; 2],
+    /// The last attempt failed, and that has been said.
+    failed: bool,
+}
+
+impl Reloader {
+    /// Reads the files for the first time. `cert` holds the server's certificate chain and key, `ca` the CAs of the
+    /// clients.
+    ///
+    /// # Errors
+    /// Which file is not usable, and why.
+    pub fn new(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<Self, TlsError> {
+        let seen = [Version::of(cert), Version::of(ca)]; // before reading: a change while reading is seen next time
+        let state = State { config: Arc::new(build(cert, ca, minimum)?), seen, failed: false };
+        Ok(Self { cert: cert.to_owned(), ca: ca.to_owned(), minimum, state: Mutex::new(state) })
+    }
+
+    /// For the next connection. Looks at the files (two `stat` calls) and rebuilds when one has changed; when that fails
+    /// the old configuration stays and the failure is logged once.
+    #[must_use]
+    pub fn current(&self) -> Arc<ServerConfig> {
+        let seen = [Version::of(&self.cert), Version::of(&self.ca)];
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.seen == seen {
+            return state.config.clone();
+        }
+        match build(&self.cert, &self.ca, self.minimum) {
+            Ok(config) => {
+                tracing::info!("new certificates for the next connections");
+                *state = State { config: Arc::new(config), seen, failed: false };
+            }
+            Err(error) => {
+                // What could not be read may be readable next time without having changed.
+                let unread = matches!(error, TlsError::Read(..));
+                if !unread {
+                    state.seen = seen;
+                }
+                if !(unread && state.failed) {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, cause, "the certificates on disk are not usable; the old ones stay in use");
+                }
+                state.failed = true;
+            }
+        }
+        state.config.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;
