@@ -17,3 +17,15 @@ pub mod v3;
 #[allow(clippy::all, clippy::pedantic, missing_docs, missing_debug_implementations, unreachable_pub)]
 #[rustfmt::skip]
 pub mod v4;
+
+/// Without the password.
+impl std::fmt::Debug for v4::PeerConf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerConf")
+            .field("neighbor_address", &self.neighbor_address)
+            .field("peer_asn", &self.peer_asn)
+            .field("description", &self.description)
+            .field("auth_password", &if self.auth_password.is_empty() { "" } else { "***" })
+            .finish()
+    }
+}
