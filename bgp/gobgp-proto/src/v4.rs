@@ -128,6 +128,7 @@ pub struct Peer {
     pub ttl_security: ::core::option::Option<TtlSecurity>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct PeerConf {
     #[prost(string, tag = "1")]
     pub auth_password: ::prost::alloc::string::String,

@@ -42,7 +42,7 @@ fn generate(file: &str, package: &str, shared: &BTreeSet<String>) -> String {
     let mut builder = tonic_prost_build::configure()
         .build_server(false)
         .build_transport(false)
-        .skip_debug(".api.PeerConf") // it holds a password: lib.rs prints it
+        .skip_debug([".api.PeerConf"]) // it holds a password: lib.rs prints it
         .out_dir(out.path());
     for name in shared.iter().filter(|name| !name.contains('.')) {
         builder = builder.extern_path(format!(".{package}.{name}"), format!("crate::v4::{}", rust_name(name)));
