@@ -23,7 +23,7 @@ pub struct Codes {
 }
 
 impl Codes {
-    /// GoBGP 3.x.
+    /// gobgp 3.x.
     pub const V3: Self = Self {
         table_global: 0,
         table_adj_out: 3,
@@ -34,7 +34,7 @@ impl Codes {
         community_remove: 1,
         reset_out: 1,
     };
-    /// GoBGP 4.x.
+    /// gobgp 4.x.
     pub const V4: Self = Self {
         table_global: 1,
         table_adj_out: 4,

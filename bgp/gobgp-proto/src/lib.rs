@@ -1,4 +1,4 @@
-//! GoBGP's gRPC, as much of it as we speak, in its two generations.
+//! gobgp's gRPC, as much of it as we speak, in its two generations.
 //!
 //! A crate of its own because its code is generated: the lints that hold elsewhere are off here,
 //! and nobody reads it. [`v4`] is the vocabulary. [`v3`] has the same messages under another

@@ -1,4 +1,4 @@
-//! Our subset of GoBGP's protos says what the protos Debian ships say.
+//! Our subset of gobgp's protos says what the protos Debian ships say.
 
 mod common;
 
