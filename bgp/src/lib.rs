@@ -1,11 +1,28 @@
 //! The BGP speaker behind our own types.
 //!
-//! Everything GoBGP (its gRPC, its two API generations, its policies) stays inside this crate, so
+//! Everything gobgp (its gRPC, its two API generations, its policies) stays inside this crate, so
 //! that the agent can speak of peers, prefixes and next hops and another daemon can take its place.
 
+mod client;
+mod error;
+mod path;
+mod peers;
+mod policy;
+mod process;
+mod session;
+mod speaker;
+mod tag;
 mod types;
+mod v3;
 
+pub use client::ApiVersion;
+pub use error::Error;
+pub use peers::PeerDiff;
+pub use process::{Flags, Program};
+pub use session::{Event, Session, SessionState};
+pub use speaker::{Advertised, Change, Global, Speaker, Stray, Table};
+pub use tag::check_peers;
 pub use types::{
     Announcement, Asn, Audience, Community, Distance, Family, HoldTime, Invalid, Md5Password, NextHop, Peer, PeerId,
-    Prefix,
+    Prefix, RestartTime,
 };

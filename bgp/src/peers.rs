@@ -1,0 +1,176 @@
+//! Neighbors: what gobgpd is asked to hold, and what differs from what it holds.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use gobgp_proto::v4::{
+    self, AfiSafi, AfiSafiConfig, EbgpMultihop, GracefulRestart, MpGracefulRestart, MpGracefulRestartConfig, PeerConf,
+    Timers, TimersConfig, Transport, TtlSecurity,
+};
+
+use crate::{Distance, Error, Peer, PeerId, RestartTime, client::Client, path, tag};
+
+/// How long a restarted speaker waits for a peer's End-of-RIB before it announces (RFC 4724 section
+/// 4.1), in seconds. It waits for all peers, one that is down too; gobgp's own 360 s would then
+/// outlast every restart time. We import nothing, so there is nothing to wait for.
+const DEFERRAL_TIME: u32 = 1;
+
+/// What [`crate::Speaker::set_peers`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerDiff {
+    /// New sessions.
+    pub added: Vec<PeerId>,
+    /// Sessions taken down and set up anew, for their settings changed.
+    pub changed: Vec<PeerId>,
+    /// Addresses of neighbors that are no more.
+    pub removed: Vec<IpAddr>,
+    /// Sessions nothing was sent about.
+    pub kept: Vec<PeerId>,
+}
+
+/// The name and the local address stand in the description: gobgp has no field for the one, and
+/// gives back the session's own address in place of the other.
+fn description(peer: &Peer) -> String {
+    match peer.local_address {
+        Some(address) => format!("{} from {address}", peer.id),
+        None => peer.id.to_string(),
+    }
+}
+
+/// The name in a description.
+pub(crate) fn name(description: &str) -> Option<PeerId> {
+    description.split(' ').next()?.parse().ok()
+}
+
+fn want(peer: &Peer, graceful_restart: Option<RestartTime>) -> v4::Peer {
+    let hold_time = u64::from(peer.hold_time.seconds());
+    let (ttl_security, ebgp_multihop) = match peer.distance {
+        Distance::Default => (TtlSecurity::default(), EbgpMultihop::default()),
+        // RFC 5082: a packet that left with 255 arrives with 255 after no router, 254 after one
+        Distance::TtlSecurity(hops) => {
+            let ttl_min = 256 - u32::from(hops.get());
+            (TtlSecurity { enabled: true, ttl_min }, EbgpMultihop::default())
+        }
+        Distance::Multihop(ttl) => {
+            let multihop_ttl = u32::from(ttl.get());
+            (TtlSecurity::default(), EbgpMultihop { enabled: true, multihop_ttl })
+        }
+    };
+    let afi_safi = |family: &crate::Family| AfiSafi {
+        config: Some(AfiSafiConfig { family: Some(path::family(*family)), enabled: true }),
+        mp_graceful_restart: Some(MpGracefulRestart {
+            config: Some(MpGracefulRestartConfig { enabled: graceful_restart.is_some() }),
+        }),
+        state: None,
+    };
+    let mut families = peer.families.clone();
+    families.sort_unstable();
+    families.dedup();
+    v4::Peer {
+        conf: Some(PeerConf {
+            auth_password: peer.password.as_ref().map_or_else(String::new, |p| p.reveal().to_owned()),
+            description: description(peer),
+            neighbor_address: peer.address.to_string(),
+            peer_asn: peer.remote_as.get(),
+        }),
+        ebgp_multihop: Some(ebgp_multihop),
+        ttl_security: Some(ttl_security),
+        timers: Some(Timers {
+            config: Some(TimersConfig {
+                connect_retry: peer.connect_retry.as_secs().max(1), // 0 would be gobgp's 120
+                hold_time,
+                keepalive_interval: if peer.keepalive == 0 { hold_time / 3 } else { peer.keepalive.into() },
+            }),
+            state: None,
+        }),
+        transport: Some(Transport {
+            local_address: peer.local_address.map_or_else(String::new, |ip| ip.to_string()),
+            passive_mode: peer.passive,
+        }),
+        graceful_restart: graceful_restart.map(|time| GracefulRestart {
+            enabled: true,
+            restart_time: time.seconds().into(),
+            deferral_time: DEFERRAL_TIME,
+            local_restarting: false,
+        }),
+        afi_safis: families.iter().map(afi_safi).collect(),
+        state: None,
+    }
+}
+
+/// The settings alone, with what the daemon adds or changes by itself taken out.
+fn settings(peer: &v4::Peer) -> v4::Peer {
+    let mut afi_safis: Vec<AfiSafi> = peer.afi_safis.iter().map(|a| AfiSafi { state: None, ..*a }).collect();
+    afi_safis.sort_by_key(|a| a.config.and_then(|c| c.family).map(|f| (f.afi, f.safi)));
+    v4::Peer {
+        conf: peer.conf.clone(),
+        ebgp_multihop: Some(peer.ebgp_multihop.unwrap_or_default()),
+        ttl_security: Some(peer.ttl_security.unwrap_or_default()),
+        timers: peer.timers.map(|t| Timers { state: None, ..t }),
+        transport: peer
+            .transport
+            .as_ref()
+            .map(|t| Transport { local_address: String::new(), passive_mode: t.passive_mode }),
+        graceful_restart: peer
+            .graceful_restart
+            .filter(|g| g.enabled)
+            .map(|g| GracefulRestart { local_restarting: false, ..g }),
+        afi_safis,
+        state: None,
+    }
+}
+
+/// Makes gobgpd's neighbors these, touching those alone that differ.
+pub(crate) async fn set(
+    client: &Client,
+    peers: &[Peer],
+    graceful_restart: Option<RestartTime>,
+) -> Result<PeerDiff, Error> {
+    tag::check_peers(peers)?;
+    let mut have = BTreeMap::new();
+    for peer in client.list_peers(false).await? {
+        let said = peer.conf.as_ref().map_or("", |c| &c.neighbor_address);
+        if let Ok(address) = said.parse::<IpAddr>() {
+            have.insert(address, peer);
+        } else {
+            tracing::warn!(neighbor = said, "the speaker has a neighbor without an address");
+        }
+    }
+    // The restart bits (RFC 4724's R and F) ask peers to keep what they still hold of us. True of a
+    // daemon that has no neighbor yet; on one that has, they would make it send all others again.
+    let restarting = have.is_empty();
+    let mut diff = PeerDiff::default();
+
+    let gone: Vec<IpAddr> = have.keys().filter(|ip| peers.iter().all(|p| p.address != **ip)).copied().collect();
+    for address in gone {
+        client.delete_peer(address.to_string()).await.map_err(|e| naming(e, &address))?;
+        diff.removed.push(address);
+    }
+    for peer in peers {
+        let mut wanted = want(peer, graceful_restart);
+        let held = have.get(&peer.address);
+        if held.is_some_and(|held| settings(held) == settings(&wanted)) {
+            diff.kept.push(peer.id.clone());
+            continue;
+        }
+        if let Some(gr) = wanted.graceful_restart.as_mut() {
+            gr.local_restarting = restarting;
+        }
+        let named = |e| naming(e, &peer.id);
+        if held.is_some() {
+            // UpdatePeer would do the same (delete, add) for most settings and ignore the rest
+            client.delete_peer(peer.address.to_string()).await.map_err(named)?;
+            diff.changed.push(peer.id.clone());
+        } else {
+            diff.added.push(peer.id.clone());
+        }
+        client.add_peer(wanted).await.map_err(named)?;
+    }
+    Ok(diff)
+}
+
+fn naming(error: Error, peer: &impl std::fmt::Display) -> Error {
+    match error {
+        Error::Refused { what, why } => Error::Refused { what: format!("{what} ({peer})"), why },
+        other => other,
+    }
+}

@@ -1,0 +1,117 @@
+//! How a path says who may hear of it: large communities (RFC 8092) that never reach the wire.
+//!
+//! gobgp has no policy per neighbor, so each path carries marks and the export policy of
+//! [`crate::policy`] lets a peer have those paths alone that carry its mark, and takes the marks
+//! off. The global administrator is 0, which RFC 7607 reserves: no operator's own community can be
+//! taken for a mark, and a mark that ever leaked would be nobody's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gobgp_proto::v4::LargeCommunity;
+
+use crate::{Audience, Invalid, Peer, PeerId};
+
+const ADMINISTRATOR: u32 = 0;
+const FUNCTION: u32 = 179;
+/// The mark every peer listens to.
+const ALL: u32 = 0;
+
+/// A peer's own mark: FNV-1a of its name, so that it outlives reordering and restarts.
+fn mark(peer: &PeerId) -> u32 {
+    let hash =
+        peer.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    if hash == ALL { 1 } else { hash }
+}
+
+fn community(mark: u32) -> LargeCommunity {
+    LargeCommunity { global_admin: ADMINISTRATOR, local_data1: FUNCTION, local_data2: mark }
+}
+
+/// The marks of an audience. Nobody's is none: a path without marks goes nowhere.
+pub(crate) fn write(audience: &Audience) -> Vec<LargeCommunity> {
+    match audience {
+        Audience::All => vec![community(ALL)],
+        Audience::Peers(peers) => peers.iter().map(mark).collect::<BTreeSet<_>>().into_iter().map(community).collect(),
+    }
+}
+
+/// The audience marks stand for, or why they stand for none.
+pub(crate) fn read(marks: &[LargeCommunity], names: &BTreeMap<u32, PeerId>) -> Result<Audience, String> {
+    if marks == [community(ALL)] {
+        return Ok(Audience::All);
+    }
+    let name = |c: &LargeCommunity| {
+        if *c != community(c.local_data2) {
+            return Err(format!("large community {}:{}:{} is not ours", c.global_admin, c.local_data1, c.local_data2));
+        }
+        names.get(&c.local_data2).cloned().ok_or(format!("marked for a peer unknown to the policy ({})", c.local_data2))
+    };
+    marks.iter().map(name).collect::<Result<_, _>>().map(Audience::Peers)
+}
+
+/// The expression that matches a peer's own mark, as gobgpd's policies write large communities.
+pub(crate) fn pattern(peer: &PeerId) -> String {
+    format!("^{ADMINISTRATOR}:{FUNCTION}:{}$", mark(peer))
+}
+
+/// The expression that matches the mark for all.
+pub(crate) fn pattern_all() -> String {
+    format!("^{ADMINISTRATOR}:{FUNCTION}:{ALL}$")
+}
+
+/// The expression that matches every mark.
+pub(crate) fn pattern_any() -> String {
+    format!("^{ADMINISTRATOR}:{FUNCTION}:.*$")
+}
+
+/// The mark in an expression [`pattern`] wrote.
+pub(crate) fn parse_pattern(pattern: &str) -> Option<u32> {
+    pattern.strip_prefix(&format!("^{ADMINISTRATOR}:{FUNCTION}:"))?.strip_suffix('$')?.parse().ok()
+}
+
+/// Checks that each peer can be told from the others: by its mark and by its address.
+pub fn check_peers(peers: &[Peer]) -> Result<(), Invalid> {
+    let (mut marks, mut addresses) = (BTreeMap::new(), BTreeMap::new());
+    for peer in peers {
+        if let Some(other) = marks.insert(mark(&peer.id), &peer.id) {
+            return Err(Invalid::PeerTag(other.clone(), peer.id.clone()));
+        }
+        if let Some(other) = addresses.insert(peer.address, &peer.id) {
+            return Err(Invalid::PeerAddress(other.clone(), peer.id.clone()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(names: &[&str]) -> BTreeSet<PeerId> {
+        names.iter().map(|n| n.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_audience_reads_back_as_written() {
+        let names: BTreeMap<u32, PeerId> =
+            ids(&["tor-a", "tor-b", "tor-c"]).into_iter().map(|id| (mark(&id), id)).collect();
+        for audience in [
+            Audience::All,
+            Audience::Peers(ids(&[])),
+            Audience::Peers(ids(&["tor-b"])),
+            Audience::Peers(ids(&["tor-a", "tor-c"])),
+        ] {
+            assert_eq!(read(&write(&audience), &names), Ok(audience));
+        }
+        assert!(read(&write(&Audience::Peers(ids(&["gone"]))), &names).is_err());
+        assert!(read(&[LargeCommunity { global_admin: 64512, local_data1: 179, local_data2: 0 }], &names).is_err());
+    }
+
+    #[test]
+    fn a_mark_is_the_same_for_ever() {
+        // the hash of a name is on paths that outlive this agent: FNV-1a's own test vector
+        assert_eq!(mark(&"foobar".parse().unwrap()), 0xbf9c_f968);
+        assert_eq!(parse_pattern(&pattern(&"foobar".parse().unwrap())), Some(0xbf9c_f968));
+        assert_eq!(parse_pattern(&pattern_all()), Some(ALL));
+    }
+}
