@@ -178,7 +178,6 @@ impl Server {
         let certificate = leaf.clone().into_owned();
         let peer = Peer { address, common_name: common_name(&certificate), certificate };
         tracing::Span::current().record("client", peer.common_name.as_deref());
-        slot.set_known();
         slot.set_busy(false);
         self.http(tls, peer, Arc::new(slot)).await;
     }

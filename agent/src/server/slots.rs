@@ -1,14 +1,14 @@
 //! A bound on connections that idle ones cannot turn against others.
 //!
-//! When all slots are taken the connection that has been idle longest is closed, those whose client has not shown a
-//! certificate first; a connection with a request in it never is. So whoever opens and holds connections only closes
-//! their own.
+//! When all slots are taken the connection that has been idle longest is closed, in its handshake or between requests;
+//! one with a request in it never is. Handshakes are not closed first: then a full house would let nobody new in.
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -38,8 +38,6 @@ pub(super) struct Slots {
 struct State {
     /// Microseconds since the server started, or [`BUSY`].
     idle_since: AtomicU64,
-    /// The handshake is over and the client is known.
-    known: AtomicBool,
     close: CancellationToken,
 }
 
@@ -59,7 +57,8 @@ impl Slots {
     /// Takes a slot, if need be from the connection idle longest.
     pub(super) async fn take(self: &Arc<Self>) -> Slot {
         loop {
-            let freed = self.freed.notified();
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable(); // before looking, so that none is missed
             if let Some(slot) = self.try_take() {
                 return slot;
             }
@@ -74,11 +73,7 @@ impl Slots {
             return None;
         }
         *next += 1;
-        let state = Arc::new(State {
-            idle_since: self.now().into(),
-            known: AtomicBool::new(false),
-            close: CancellationToken::new(),
-        });
+        let state = Arc::new(State { idle_since: self.now().into(), close: CancellationToken::new() });
         open.insert(*next, state.clone());
         Some(Slot { slots: self.clone(), id: *next, state })
     }
@@ -88,7 +83,7 @@ impl Slots {
         let open = self.lock();
         let idle =
             open.1.values().filter(|state| !state.close.is_cancelled() && state.idle_since.load(Relaxed) != BUSY);
-        if let Some(oldest) = idle.min_by_key(|state| (state.known.load(Relaxed), state.idle_since.load(Relaxed))) {
+        if let Some(oldest) = idle.min_by_key(|state| state.idle_since.load(Relaxed)) {
             oldest.close.cancel();
         }
     }
@@ -104,11 +99,6 @@ impl Slots {
 }
 
 impl Slot {
-    /// The client has shown its certificate.
-    pub(super) fn set_known(&self) {
-        self.state.known.store(true, Relaxed);
-    }
-
     /// A request begins or ends.
     pub(super) fn set_busy(&self, busy: bool) {
         self.state.idle_since.store(if busy { BUSY } else { self.slots.now() }, Relaxed);
@@ -127,7 +117,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.slots.lock().1.remove(&self.id);
-        self.slots.freed.notify_one();
+        self.slots.freed.notify_waiters(); // no waiter, no permit: a stale one would close a connection too many
     }
 }
 
@@ -136,7 +126,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_unknown_go_first_then_the_longest_idle_and_never_the_busy() {
+    async fn the_longest_idle_goes_and_never_the_busy() {
         let slots = Slots::new(4);
         let mut held = Vec::new();
         for _ in 0..4 {
@@ -144,9 +134,9 @@ mod tests {
             held.push(slots.take().await);
         }
         held[0].set_busy(true);
-        held[1].set_known();
-        held[2].set_known();
-        for expected in [3, 1, 2] {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        held[1].set_busy(false);
+        for expected in [2, 3, 1] {
             slots.close_idle();
             let closed: Vec<_> = held.iter().map(|slot| slot.wanted().is_cancelled()).collect();
             assert!(closed[expected], "{expected}: {closed:?}");

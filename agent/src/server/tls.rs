@@ -188,6 +188,3 @@ impl Reloader {
         state.config.clone()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,7 @@
+//! The front door over real TLS, with a toy router behind it.
+
+mod front;
+mod http;
+mod patience;
+mod pki;
+mod tls;
