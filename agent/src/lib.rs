@@ -1,7 +1,17 @@
 //! The agent inside a load-balancer VM (an amphora).
 
+pub mod api;
 pub mod config;
+pub mod converge;
+mod crash;
+pub mod deadman;
+pub mod kernel;
+pub mod owner;
+pub mod plan;
+pub mod resolve;
 pub mod server;
+pub mod speaker;
 mod start;
+pub mod state;
 
 pub use start::{StartError, run};

@@ -1,20 +1,39 @@
-//! From a configuration to a running agent.
+//! From a configuration to a running agent, and from there to its end.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use axum::{Json, Router, routing::get};
+use bgp::{Global, RestartTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, Sources},
+    api::{self, App, info::Versions},
+    config::{self, Config, Sources, Topology},
+    converge::Converge,
+    deadman::{self, Lock},
+    kernel::Kernel,
+    owner::Owner,
+    resolve::Policy,
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
+    speaker::{Link, Setup},
+    state::LogError,
 };
 
-/// Why the agent did not start.
+/// Where BGP listens; RFC 4271 section 1.1.
+const BGP_PORT: u16 = 179;
+/// How long a predecessor may take to end.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+
+/// Why the agent did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// No threads, or no signals.
@@ -26,12 +45,33 @@ pub enum StartError {
     /// No socket.
     #[error("the API cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// Two agents would undo each other's work.
+    #[error("another amphora-agent is running (it holds {})", .0.display())]
+    Running(PathBuf),
+    /// No lock file.
+    #[error("cannot lock {}", .0.display())]
+    Lock(PathBuf, #[source] io::Error),
+    /// No directory for the state.
+    #[error("cannot make {}", .0.display())]
+    Directory(PathBuf, #[source] io::Error),
+    /// No state, or one nobody should guess at.
+    #[error("the state cannot be used")]
+    State(#[from] LogError),
+    /// No namespace.
+    #[error("the network cannot be set up")]
+    Network(#[from] netns::Error),
+    /// Nothing to take a router id from.
+    #[error("[bgp] router_id: there is no management IPv4 address to take it from; set router_id")]
+    RouterId,
+    /// One of the parts that never end has ended.
+    #[error("the {0} task ended; the log says why")]
+    Task(&'static str),
 }
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reads the configuration again.
 ///
 /// # Errors
-/// What is missing to start.
+/// What is missing to start, or which part failed.
 pub fn run(config: Config, sources: Sources) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(StartError::Runtime)?.block_on(agent(config, sources))
@@ -43,24 +83,134 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
         (listen(SignalKind::hangup())?, listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     config.warnings.iter().for_each(|warning| tracing::warn!(%warning, "configuration"));
     config.ignored.iter().for_each(|ignored| tracing::debug!(%ignored, "configuration"));
+
+    let _lock = lock(&deadman::agents_lock()).await?;
+    let kernel = Kernel::open()?;
+    let management = interfaces_in_use(&kernel).await?;
+    let directory = config.paths.base.join("amphora-agent");
+    private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
+    let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
+
+    let policy = Arc::new(policy(&config));
+    let setup = config.bgp.as_ref().map(|bgp| setup(bgp, config.api.bind.ip())).transpose()?;
+    let (link, view) = setup.map(Link::start).unzip();
+    let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), policy.clone(), link);
+
     let api = &config.api;
     let reloader = Arc::new(Reloader::new(&api.server_cert, &api.client_ca, api.minimum_tls)?);
     let listener = serve::listen(api.bind).map_err(|error| StartError::Listen(api.bind, error))?;
     let limits = Limits { body: api.request_read_timeout, ..Limits::default() };
-    let router = Router::new().route("/", get(async || Json(serde_json::json!({"api_version": "1.0"}))));
+    let router = api::router(App {
+        owner,
+        progress,
+        kernel,
+        speaker: view,
+        policy,
+        default_mode: config.distributor.vip_mode,
+        management: management.into(),
+        versions: Versions::default(),
+    });
     let stop = CancellationToken::new();
-    let server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
+    let mut converge = tokio::spawn(converge.run());
+    let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
+    tracing::info!(address = %api.bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match Config::load(&sources) {
-                Ok(_) => tracing::info!("configuration read again"),
-                Err(problems) => problems.iter().for_each(|problem| tracing::error!(%problem, "the old configuration stays")),
-            },
+            _ = hangup.recv() => reload(&config, &sources),
+            _ = &mut converge => return Err(StartError::Task("converging")),
+            _ = &mut server => return Err(StartError::Task("serving")),
+            () = ended(&owner_thread) => return Err(StartError::Task("owning")),
         }
     }
+    tracing::info!("stopping; VIPs, routes and the speaker stay as they are");
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// Polls, for a thread has no future; it never ends while a handle of it is left.
+async fn ended(thread: &std::thread::JoinHandle<()>) {
+    while !thread.is_finished() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn lock(path: &Path) -> Result<Lock, StartError> {
+    let start = Instant::now();
+    loop {
+        match Lock::take(path).map_err(|e| StartError::Lock(path.to_owned(), e))? {
+            Some(lock) => return Ok(lock),
+            None if start.elapsed() > PREDECESSOR => return Err(StartError::Running(path.to_owned())),
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+fn private_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The interfaces that have an address where the agent runs: the management interface, and whatever else
+/// is not for plugging. A NIC that Nova plugs later comes without one.
+async fn interfaces_in_use(kernel: &Kernel) -> Result<Vec<String>, netns::Error> {
+    let used = kernel.outside().addresses().await?;
+    let global = |index| used.iter().any(|a| a.index == index && a.scope == netns::Scope::Global);
+    let links = kernel.outside().links().await?;
+    Ok(links.into_iter().filter(|l| global(l.index)).map(|l| l.name).collect())
+}
+
+fn policy(config: &Config) -> Policy {
+    let distributor = &config.distributor;
+    Policy {
+        amphora_id: config.amphora_id.clone(),
+        active_standby: config.topology == Topology::ActiveStandby,
+        allowed_prefixes: distributor.allowed_prefixes.clone(),
+        allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),
+        peers: config.bgp.iter().flat_map(|b| &b.peers).map(|p| p.peer.id.clone()).collect(),
+    }
+}
+
+fn setup(bgp: &config::Bgp, bind: IpAddr) -> Result<Setup, StartError> {
+    let peers: Vec<_> = bgp.peers.iter().map(|p| p.peer.clone()).collect();
+    let router_id = bgp.router_id.or_else(|| management_ipv4(bind, &peers)).ok_or(StartError::RouterId)?;
+    Ok(Setup {
+        socket: bgp.speaker.clone(),
+        global: Global { local_as: bgp.local_as, router_id, listen: Vec::new(), listen_port: Some(BGP_PORT) },
+        graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
+        peers,
+        supervise: !Path::new("/run/systemd/system").exists(),
+    })
+}
+
+/// The address the API is bound to, or the one the kernel would dial an IPv4 peer from.
+fn management_ipv4(bind: IpAddr, peers: &[bgp::Peer]) -> Option<Ipv4Addr> {
+    let usable = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) if !v4.is_unspecified() && !v4.is_loopback() => Some(v4),
+        _ => None,
+    };
+    let by_route = |peer: &bgp::Peer| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((peer.address, BGP_PORT)).ok()?; // sends nothing
+        usable(socket.local_addr().ok()?.ip())
+    };
+    usable(bind).or_else(|| peers.iter().filter(|p| p.address.is_ipv4()).find_map(by_route))
+}
+
+/// Reads the configuration again, to tell an operator whether it is good. It takes effect with a restart,
+/// which changes nothing on the wire.
+fn reload(running: &Config, sources: &Sources) {
+    match Config::load(sources) {
+        Ok(new) if new == *running => tracing::info!("configuration read again: unchanged"),
+        Ok(_) => {
+            tracing::warn!("configuration read again: it has changed and takes effect when the agent is restarted")
+        }
+        Err(problems) => {
+            problems.iter().for_each(
+                |problem| tracing::error!(%problem, "the configuration has become unusable; the old one stays"),
+            );
+        }
+    }
 }

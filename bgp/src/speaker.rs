@@ -148,22 +148,27 @@ impl Speaker {
         let names = policy::names(&self.client).await?;
         let mut table = Table::default();
         for family in [Family::Ipv4, Family::Ipv6] {
-            for destination in self.client.list_paths(self.own(family, None)).await? {
+            for destination in self.client.list_paths(self.own(family, &[])).await? {
                 sort(&destination, &names, &mut table);
             }
         }
         Ok(table)
     }
 
-    /// One prefix of the speaker's own table; `None` also for a stray.
-    pub async fn announcement(&self, prefix: Prefix) -> Result<Option<Announcement>, Error> {
+    /// A few prefixes of the speaker's own table, looked up by name.
+    pub async fn announcements_of(&self, prefixes: impl IntoIterator<Item = &Prefix>) -> Result<Table, Error> {
         let names = policy::names(&self.client).await?;
+        let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = prefixes.into_iter().partition(|p| p.address().is_ipv4());
         let mut table = Table::default();
-        let request = self.own(Family::of(prefix.address()), Some(prefix));
-        for destination in self.client.list_paths(request).await? {
-            sort(&destination, &names, &mut table);
+        for (family, prefixes) in [(Family::Ipv4, v4), (Family::Ipv6, v6)] {
+            if prefixes.is_empty() {
+                continue; // no prefix would be all of them
+            }
+            for destination in self.client.list_paths(self.own(family, &prefixes)).await? {
+                sort(&destination, &names, &mut table);
+            }
         }
-        Ok(table.announcements.into_iter().find(|a| a.prefix == prefix))
+        Ok(table)
     }
 
     /// Makes changes in the order given, and returns once gobgpd's table has them. Several go as a
@@ -218,7 +223,7 @@ impl Speaker {
                 continue;
             }
             let table_type = self.client.codes().table_adj_out;
-            let request = ListPathRequest { table_type, name: peer.to_string(), ..self.own(family, only) };
+            let request = ListPathRequest { table_type, name: peer.to_string(), ..self.own(family, only.as_slice()) };
             let destinations = self.client.list_paths(request).await?;
             routes.extend(destinations.iter().flat_map(|d| &d.paths).filter_map(path::read_advertised));
         }
@@ -233,15 +238,15 @@ impl Speaker {
         self.client.watch().filter_map(|item| async { item.map(session::event).transpose() })
     }
 
-    /// The request for the speaker's own paths of a family.
-    fn own(&self, family: Family, only: Option<Prefix>) -> ListPathRequest {
+    /// The request for the speaker's own paths of a family; all of them when `only` is empty.
+    fn own(&self, family: Family, only: &[Prefix]) -> ListPathRequest {
         let codes = self.client.codes();
-        let lookup = |prefix: Prefix| TableLookupPrefix { prefix: prefix.to_string(), r#type: codes.lookup_exact };
+        let lookup = |prefix: &Prefix| TableLookupPrefix { prefix: prefix.to_string(), r#type: codes.lookup_exact };
         ListPathRequest {
             table_type: codes.table_global,
             name: String::new(),
             family: Some(path::family(family)),
-            prefixes: only.map(lookup).into_iter().collect(),
+            prefixes: only.iter().map(lookup).collect(),
         }
     }
 }

@@ -30,7 +30,7 @@ pub use namespace::Namespace;
 pub use network::Network;
 pub use route::{NewRoute, Route};
 pub use rule::{NewRule, Rule};
-pub use sysctl::silence;
+pub use sysctl::{is_silent, silence};
 pub use watch::{Change, Signal};
 
 /// The number on every address, route and rule of ours.

@@ -6,6 +6,14 @@ use std::{fs, path::PathBuf};
 
 use crate::{Error, Kind, Namespace, Result};
 
+/// What [`silence`] sets.
+const SILENT: [(&str, &str); 4] = [
+    ("net.ipv4.conf.all.arp_ignore", "1"),
+    ("net.ipv4.conf.default.arp_ignore", "1"),
+    ("net.ipv4.conf.all.arp_announce", "2"),
+    ("net.ipv4.conf.default.arp_announce", "2"),
+];
+
 /// Makes the namespace keep silent about addresses that are on `lo`: to be called before the first is put there.
 ///
 /// - `arp_ignore=1`: an ARP request is answered only for an address of the link it came in by.
@@ -22,11 +30,20 @@ use crate::{Error, Kind, Namespace, Result};
 /// Answers whether anything had to be changed.
 pub fn silence(namespace: &Namespace) -> Result<bool> {
     let mut changed = false;
-    for which in ["all", "default"] {
-        changed |= namespace.set_sysctl(&format!("net.ipv4.conf.{which}.arp_ignore"), "1")?;
-        changed |= namespace.set_sysctl(&format!("net.ipv4.conf.{which}.arp_announce"), "2")?;
+    for (key, value) in SILENT {
+        changed |= namespace.set_sysctl(key, value)?;
     }
     Ok(changed)
+}
+
+/// Whether [`silence`] has nothing left to do.
+pub fn is_silent(namespace: &Namespace) -> Result<bool> {
+    for (key, value) in SILENT {
+        if namespace.sysctl(key)? != value {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 pub(crate) fn read(key: &str) -> Result<String> {

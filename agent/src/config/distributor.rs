@@ -8,7 +8,7 @@ const SECTION: &str = "distributor";
 
 pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     let role = reader.choice(SECTION, "role", &[("amphora", Role::Amphora), ("distributor", Role::Distributor)]);
-    let modes = [("interface", VipMode::Interface), ("anycast", VipMode::Anycast), ("noarp", VipMode::NoArp)];
+    let modes = [("interface", VipMode::Interface), ("anycast", VipMode::Anycast), ("noarp", VipMode::Noarp)];
     let vip_mode = reader.choice(SECTION, "vip_mode", &modes);
     let bgp = reader.document.sections.contains_key("bgp");
     announce(reader, bgp);

@@ -55,7 +55,7 @@ impl Config {
         let vip_mode = match self.distributor.vip_mode {
             VipMode::Interface => "interface",
             VipMode::Anycast => "anycast",
-            VipMode::NoArp => "noarp",
+            VipMode::Noarp => "noarp",
         };
         out.section("distributor")?;
         out.option("role", role)?;

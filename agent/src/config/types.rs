@@ -10,6 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::Problem;
+pub use crate::state::VipMode;
 
 /// Everything the agent is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,17 +147,6 @@ pub enum Role {
     Amphora,
     /// Announces for registered amphorae only.
     Distributor,
-}
-
-/// `vip_mode`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VipMode {
-    /// On the front-end NIC, as stock Octavia.
-    Interface,
-    /// On `lo`, announced by BGP.
-    Anycast,
-    /// On `lo`, never announced.
-    NoArp,
 }
 
 /// `[bgp]`

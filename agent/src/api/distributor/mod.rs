@@ -1,0 +1,69 @@
+//! Everything under `/1.0/distributor/`: what is announced, for whom and to whom.
+
+pub mod amphorae;
+mod check;
+mod decide;
+pub mod peers;
+pub mod query;
+pub mod route;
+pub mod vips;
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+
+use crate::{
+    api::{
+        App,
+        error::{ApiError, Status},
+    },
+    state::{Change, Desired, Registration},
+};
+pub use route::Route;
+
+/// How long an unregistration waits for the speaker before it answers `PENDING_DELETE`.
+const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Commits a registration and words the answer.
+async fn register(app: &App, registration: Registration) -> Result<Route, ApiError> {
+    if app.speaker.is_none() {
+        let fix = "BGP is not configured on this amphora: add [bgp] and a [bgp_peer:NAME] and restart the agent";
+        return Err(ApiError::new(Status::Conflict, "Nothing can be announced", fix));
+    }
+    let policy = app.policy.clone();
+    let vip = registration.vip;
+    let decide = {
+        let registration = registration.clone();
+        move |d: &Desired| decide::register(&registration, d, &policy)
+    };
+    app.owner.commit(decide).await?;
+    Ok(app.progress.read(|report| Route::reported(&registration, report, &[vip].into())))
+}
+
+/// Commits an unregistration; 200 when everything is withdrawn, 202 while something is not.
+async fn unregister(app: &App, filter: decide::Filter) -> Result<Response, ApiError> {
+    let committed = app.owner.commit(move |d: &Desired| decide::unregister(&filter, d)).await?;
+    let gone: Vec<_> = committed
+        .changes
+        .iter()
+        .filter_map(|c| if let Change::Unregister(vip) = c { Some(*vip) } else { None })
+        .collect();
+    let withdrawn = tokio::time::timeout(WITHDRAWAL, withdrawn(app, &gone)).await.unwrap_or(false);
+    let body = route::Unregistered::new(gone.len(), withdrawn);
+    let status = if withdrawn { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, axum::Json(body)).into_response())
+}
+
+/// Waits until none of `gone` is announced any more; false when the speaker cannot be asked.
+async fn withdrawn(app: &App, gone: &[bgp::Prefix]) -> bool {
+    let mut passes = app.progress.passes();
+    loop {
+        if !app.owner.shared().leaving(|l| gone.iter().any(|v| l.contains_key(v))) {
+            return true;
+        }
+        if app.speaker.is_some() && app.progress.read(|r| r.speaker.is_some()) || passes.changed().await.is_err() {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `GET /` and `GET /1.0/info`.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::{
+    App,
+    error::{ApiError, HttpFault},
+};
+
+/// The API version both ends agree on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Discovery {
+    /// `1.0`.
+    api_version: &'static str,
+}
+
+/// Tell the API version. The controller asks this at the start of nearly every task.
+#[utoipa::path(get, path = "/", operation_id = "version_discovery", tag = "Amphora API 1.0",
+    responses((status = 200, body = Discovery)))]
+pub async fn version_discovery() -> Json<Discovery> {
+    Json(Discovery { api_version: "1.0" })
+}
+
+/// What is installed in this amphora.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Info {
+    hostname: String,
+    /// As the package manager prints it; starts with `MAJOR.MINOR`.
+    haproxy_version: String,
+    api_version: &'static str,
+    keepalived_version: String,
+    ipvsadm_version: String,
+}
+
+/// Tell host name and package versions.
+#[utoipa::path(get, path = "/1.0/info", operation_id = "info", tag = "Amphora API 1.0",
+    responses((status = 200, body = Info), (status = 500, body = HttpFault)))]
+pub async fn info(State(app): State<App>) -> Result<Json<Info>, ApiError> {
+    let versions = app.versions.get().await;
+    let of = |package: &str| versions.get(package).cloned().unwrap_or_default();
+    let hostname = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Json(Info {
+        hostname,
+        haproxy_version: of("haproxy"),
+        api_version: "1.0",
+        keepalived_version: of("keepalived"),
+        ipvsadm_version: of("ipvsadm"),
+    }))
+}
+
+const PACKAGES: [&str; 3] = ["haproxy", "keepalived", "ipvsadm"];
+
+/// Package versions, asked of the package manager once per change of its database.
+#[derive(Clone, Debug, Default)]
+pub struct Versions(Arc<Mutex<Option<Known>>>);
+
+#[derive(Debug)]
+struct Known {
+    database: Option<SystemTime>,
+    versions: Arc<HashMap<String, String>>,
+}
+
+impl Versions {
+    /// The version of each package that is installed.
+    pub async fn get(&self) -> Arc<HashMap<String, String>> {
+        let database = std::fs::metadata(Path::new("/var/lib/dpkg/status")).and_then(|m| m.modified()).ok();
+        if let Some(known) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
+            && known.database == database
+        {
+            return known.versions.clone();
+        }
+        let versions = Arc::new(query().await);
+        let known = Known { database, versions: versions.clone() };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        versions
+    }
+}
+
+async fn query() -> HashMap<String, String> {
+    let mut command = tokio::process::Command::new("dpkg-query");
+    command.args(["-W", "-f=${Package} ${Version}\n"]).args(PACKAGES).stdin(std::process::Stdio::null());
+    match command.output().await {
+        // It exits 1 when any of them is not installed, and lists the others all the same.
+        Ok(output) => parse(&String::from_utf8_lossy(&output.stdout)),
+        Err(error) => {
+            tracing::warn!(%error, "cannot ask dpkg-query for package versions");
+            HashMap::new()
+        }
+    }
+}
+
+fn parse(lines: &str) -> HashMap<String, String> {
+    // The controller reads `MAJOR.MINOR` from the front, so an epoch would mislead it.
+    let version = |v: &str| v.split_once(':').map_or(v, |(_, rest)| rest).to_owned();
+    lines.lines().filter_map(|l| l.split_once(' ')).map(|(p, v)| (p.to_owned(), version(v))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_as_printed_but_for_an_epoch() {
+        let versions = parse("haproxy 2.6.12-1+deb12u2\nkeepalived 1:2.2.7-1+b2\nipvsadm \n");
+        assert_eq!(versions["haproxy"], "2.6.12-1+deb12u2");
+        assert_eq!(versions["keepalived"], "2.2.7-1+b2");
+        assert_eq!(versions["ipvsadm"], "");
+    }
+}

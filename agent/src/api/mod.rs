@@ -1,0 +1,139 @@
+//! The API: one list of routes from which the router and the OpenAPI document both come.
+//!
+//! A handler parses, has the owner commit, waits where the call promises that the work is done, and words
+//! the answer. It decides nothing else.
+
+pub mod body;
+pub mod distributor;
+pub mod error;
+pub mod info;
+pub mod interface;
+pub mod plug;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{Router, http::Method, response::IntoResponse as _};
+use netns::Link;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{converge::Progress, kernel::Kernel, owner::Owner, resolve::Policy, speaker::View, state::VipMode};
+use error::{ApiError, HttpFault, Status};
+
+/// How long a call waits for the kernel's work. The controller gives up on a silent call after 60 s.
+const WORK: Duration = Duration::from_secs(30);
+
+/// What the handlers work with.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The desired state.
+    pub owner: Owner,
+    /// How far the world has followed it.
+    pub progress: Progress,
+    /// The kernel's network, to look at.
+    pub kernel: Kernel,
+    /// The speaker, to look at; absent without `[bgp]`.
+    pub speaker: Option<View>,
+    /// What the configuration says about plugs and announcements.
+    pub policy: Arc<Policy>,
+    /// `[distributor] vip_mode`.
+    pub default_mode: VipMode,
+    /// The names of the interfaces that were in use when the agent started; never to be plugged.
+    pub management: Arc<[String]>,
+    /// Package versions.
+    pub versions: info::Versions,
+}
+
+impl App {
+    /// Whether a link is the one the API is reached by.
+    #[must_use]
+    pub fn is_management(&self, link: &Link) -> bool {
+        link.loopback || self.management.contains(&link.name)
+    }
+
+    /// Waits until the kernel's part of `generation` is done; why it is not, otherwise.
+    pub async fn converged(&self, generation: u64, vip: IpAddr) -> Result<(), String> {
+        if tokio::time::timeout(WORK, self.progress.reached(generation)).await.is_err() {
+            return Err(format!("not done after {} s; the agent goes on trying", WORK.as_secs()));
+        }
+        self.progress.read(|report| match report.plugs.get(&vip) {
+            Some(why) => Err(why.clone()),
+            None if report.lingering.contains(&vip) => {
+                let why =
+                    report.speaker.clone().unwrap_or_else(|| "the speaker did not take the withdrawal".to_owned());
+                Err(format!("{vip} may still be announced and stays bound until it is withdrawn: {why}"))
+            }
+            None => Ok(()),
+        })
+    }
+}
+
+/// What the OpenAPI document says of itself.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Amphora API",
+        description = "The Amphora API 1.0 of OpenStack Octavia and the distributor calls of an active-active amphora. \
+                       Mutual TLS: a client certificate is required for every call.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "Amphora API 1.0", description = "As the stock Octavia controller speaks it"),
+        (name = "Distributor API", description = "Registering, unregistering and listing what is announced"),
+    )
+)]
+struct Doc;
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Doc::openapi())
+        .routes(routes!(info::version_discovery))
+        .routes(routes!(info::info))
+        .routes(routes!(interface::interface))
+        .routes(routes!(plug::plug_vip, plug::unplug_vip))
+        .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
+        .routes(routes!(distributor::amphorae::unregister))
+        .routes(routes!(distributor::vips::list, distributor::vips::register))
+        .routes(routes!(distributor::vips::unregister))
+        .routes(routes!(distributor::peers::list))
+}
+
+/// The router of all calls; unknown ones get Octavia's 404 and 405.
+pub fn router(app: App) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).with_state(app)
+}
+
+/// The OpenAPI document, as it is checked in.
+#[must_use]
+pub fn openapi() -> String {
+    let (_, document) = routes().split_for_parts();
+    let mut text = document.to_pretty_json().expect("the document is built from literals");
+    text.push('\n');
+    text
+}
+
+async fn unknown_url() -> ApiError {
+    ApiError::http(Status::NotFound, "No such URL; GET / tells the API version", None)
+}
+
+async fn wrong_method(method: Method) -> axum::response::Response {
+    // Flask answers OPTIONS on every URL it has.
+    if method == Method::OPTIONS {
+        return axum::http::StatusCode::OK.into_response();
+    }
+    ApiError::http(Status::MethodNotAllowed, "The method is not allowed for this URL", None).into_response()
+}
+
+/// What a handler that panicked answers with; the shape upstream's unhandled errors have.
+#[must_use]
+pub fn panicked() -> HttpFault {
+    let code = Status::Internal;
+    let ApiError::Http(_, fault) = ApiError::http(code, "The agent failed on this call; its log says where", None)
+    else {
+        unreachable!("http() makes Http");
+    };
+    fault
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! What a plug means for the state held: pure functions, run by the owner.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use netns::{IfName, Mac};
+
+use super::request::Wanted;
+use crate::{
+    api::error::{ApiError, Status},
+    owner::{Decision, Refusal},
+    state::{Change, Desired, Plug},
+};
+
+/// The 409 that the controller takes for success.
+pub(super) fn exists() -> ApiError {
+    ApiError::message(Status::Conflict, "Interface already exists")
+}
+
+/// Takes a plug unless its NIC or one of its VIPs is taken.
+///
+/// `names` are the interface names inside the namespace, `missing` the plugged NICs that exist no more.
+pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>, missing: &[Mac]) -> Decision<Refusal> {
+    let before = desired.plug_on(wanted.mac);
+    if before.is_some_and(|p| p.acknowledged) {
+        return Err(Refusal { message: "Interface already exists".into(), details: "its VIP is plugged".into() });
+    }
+    let mut changes = Vec::new();
+    for other in desired.plugs.values().filter(|p| p.mac != wanted.mac) {
+        let Some(vip) = wanted.vips.iter().find(|v| other.has_vip(v.ip)) else { continue };
+        // A NIC that is gone for good does not hold its VIPs against the one that takes its place.
+        if !missing.contains(&other.mac) {
+            return Err(Refusal {
+                message: format!("Invalid VIP: {} is plugged on the NIC {}", vip.ip, other.mac),
+                details: format!("DELETE /1.0/plug/vip/{} first", other.primary()),
+            });
+        }
+        changes.push(Change::Unplug(other.primary()));
+    }
+    let interface = before.map_or_else(|| free_name(desired, names, missing), |p| p.interface.clone());
+    let plug = Plug {
+        mac: wanted.mac,
+        interface,
+        mode: wanted.mode,
+        vips: wanted.vips.clone(),
+        frontends: wanted.frontends.clone(),
+        mtu: wanted.mtu,
+        is_sriov: wanted.is_sriov,
+        acknowledged: false,
+    };
+    match before {
+        Some(same) if *same == plug => {}
+        Some(other) => {
+            if other.primary() != plug.primary() {
+                changes.push(Change::Unplug(other.primary()));
+            }
+            changes.push(Change::Plug(Box::new(plug)));
+        }
+        None => changes.push(Change::Plug(Box::new(plug))),
+    }
+    Ok(changes)
+}
+
+/// `eth1`, where the controller expects the VIP; the first free name after it when that is taken.
+fn free_name(desired: &Desired, inside: &BTreeSet<String>, missing: &[Mac]) -> IfName {
+    let held = |name: &str| {
+        inside.contains(name)
+            || desired.plugs.values().any(|p| p.interface.as_str() == name && !missing.contains(&p.mac))
+    };
+    let mut names = (1u32..).map(|n| format!("eth{n}"));
+    let name = names.find(|n| !held(n)).unwrap_or_default();
+    name.parse().expect("ethN is an interface name for any N there are links for")
+}
+
+/// Marks a plug as answered.
+pub(super) fn acknowledge(primary: IpAddr, desired: &Desired) -> Vec<Change> {
+    let plug = desired.plugs.get(&primary).filter(|p| !p.acknowledged).cloned();
+    plug.map(|p| Change::Plug(Box::new(Plug { acknowledged: true, ..p }))).into_iter().collect()
+}
+
+/// Forgets a plug by its primary VIP.
+pub(super) fn unplug(vip: IpAddr, desired: &Desired) -> Decision<Refusal> {
+    match desired.plug_of(vip) {
+        None => Ok(vec![]),
+        Some(plug) if plug.primary() == vip => Ok(vec![Change::Unplug(vip)]),
+        Some(plug) => Err(Refusal {
+            message: format!("{vip} is an additional VIP"),
+            details: format!("it came with {0}; DELETE /1.0/plug/vip/{0} unplugs both", plug.primary()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Vip, VipMode};
+
+    fn wanted(mac: &str, vip: &str) -> Wanted {
+        let ip: IpAddr = vip.parse().unwrap();
+        Wanted {
+            mac: mac.parse().unwrap(),
+            mode: VipMode::Anycast,
+            vips: vec![Vip { ip, subnet: ip.into(), gateway: None, host_routes: vec![] }],
+            frontends: vec![],
+            mtu: None,
+            is_sriov: false,
+        }
+    }
+
+    const A: &str = "fa:16:3e:00:00:0a";
+    const B: &str = "fa:16:3e:00:00:0b";
+
+    fn apply(desired: &mut Desired, changes: Vec<Change>) {
+        changes.into_iter().for_each(|c| desired.apply(c));
+    }
+
+    fn ok(w: &Wanted, desired: &Desired) -> Vec<Change> {
+        plug(w, desired, &BTreeSet::new(), &[]).unwrap()
+    }
+
+    #[test]
+    fn a_plug_that_was_not_acknowledged_is_completed_and_one_that_was_is_refused() {
+        let mut desired = Desired::default();
+        let changes = ok(&wanted(A, "203.0.113.7"), &desired);
+        apply(&mut desired, changes);
+        assert_eq!(ok(&wanted(A, "203.0.113.7"), &desired), [], "the same again goes on");
+        let changes = ok(&wanted(A, "203.0.113.8"), &desired);
+        apply(&mut desired, changes);
+        assert_eq!(desired.plugs.len(), 1, "another body takes the place of the one half done");
+        let changes = acknowledge("203.0.113.8".parse().unwrap(), &desired);
+        apply(&mut desired, changes);
+        plug(&wanted(A, "203.0.113.8"), &desired, &BTreeSet::new(), &[]).unwrap_err();
+        plug(&wanted(A, "203.0.113.9"), &desired, &BTreeSet::new(), &[]).unwrap_err();
+    }
+
+    #[test]
+    fn a_vip_is_on_one_nic_unless_that_nic_is_gone() {
+        let mut desired = Desired::default();
+        let changes = ok(&wanted(A, "203.0.113.7"), &desired);
+        apply(&mut desired, changes);
+        plug(&wanted(B, "203.0.113.7"), &desired, &BTreeSet::new(), &[]).unwrap_err();
+        let changes = plug(&wanted(B, "203.0.113.7"), &desired, &BTreeSet::new(), &[A.parse().unwrap()]).unwrap();
+        apply(&mut desired, changes);
+        let held = desired.plugs.values().next().unwrap();
+        assert_eq!((held.mac.to_string().as_str(), held.interface.as_str()), (B, "eth1"));
+    }
+
+    #[test]
+    fn the_first_plug_is_eth1_and_the_next_takes_the_first_free_name() {
+        let inside = ["lo", "eth2"].map(str::to_owned).into();
+        let mut desired = Desired::default();
+        for (mac, vip, name) in [(A, "203.0.113.7", "eth1"), (B, "203.0.113.8", "eth3")] {
+            let changes = plug(&wanted(mac, vip), &desired, &inside, &[]).unwrap();
+            apply(&mut desired, changes);
+            assert_eq!(desired.plug_on(mac.parse().unwrap()).unwrap().interface.as_str(), name);
+        }
+    }
+
+    #[test]
+    fn unplugging_an_additional_vip_says_what_it_came_with() {
+        let mut desired = Desired::default();
+        let mut both = wanted(A, "203.0.113.7");
+        both.vips.extend(wanted(A, "2001:db8::7").vips);
+        let changes = ok(&both, &desired);
+        apply(&mut desired, changes);
+        let refusal = unplug("2001:db8::7".parse().unwrap(), &desired).unwrap_err();
+        assert!(refusal.details.contains("203.0.113.7"), "{refusal}");
+        assert_eq!(unplug("203.0.113.9".parse().unwrap(), &desired).unwrap(), []);
+    }
+}

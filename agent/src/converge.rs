@@ -1,0 +1,410 @@
+//! The one task that makes the world what was asked for.
+//!
+//! A pass reads what is there, plans, takes the steps, and reads again until nothing is left to do or
+//! something fails; then it sleeps until there is news: a commit, the kernel's events, a speaker that came
+//! or went, or a timer. It keeps no picture of the world between passes but what the kernel said since its
+//! last event, so a crash at any point costs nothing but a new first pass.
+//!
+//! The speaker is optional at every moment. While it is away nothing waits for it: VIPs are plugged,
+//! commits are answered, and what could not be announced says why.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use bgp::{Change, Prefix};
+use futures_util::{Stream, StreamExt as _, stream};
+use netns::Mac;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    api::error::with_causes,
+    crash,
+    kernel::{Kernel, Seen},
+    owner::{Dirty, Shared},
+    plan::{Device, Step, Want, plan},
+    resolve::{self, Closed, Policy},
+    speaker::{Announced, Link, State},
+    state::{Desired, VipMode},
+};
+
+/// How often everything is read again although nothing was heard.
+const RESYNC: Duration = Duration::from_secs(30);
+/// How soon a failed pass is tried again, in milliseconds; the last for ever.
+const RETRY: [u64; 5] = [100, 250, 1_000, 2_000, 5_000];
+/// Passes in a row without news, each of which changed something; more is two of us fighting.
+const PASSES: usize = 6;
+
+/// What the last passes found, for those who ask.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What keeps a plug from being complete, by primary VIP.
+    pub plugs: BTreeMap<IpAddr, String>,
+    /// What keeps a registration from being announced.
+    pub closed: BTreeMap<Prefix, Closed>,
+    /// What the speaker was read back to hold.
+    pub announced: BTreeSet<Prefix>,
+    /// VIPs still bound although nobody wants them.
+    pub lingering: BTreeSet<IpAddr>,
+    /// Why the speaker cannot be asked, while it cannot.
+    pub speaker: Option<String>,
+}
+
+/// The report and how far the passes have come.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    report: Arc<RwLock<Report>>,
+    generation: watch::Receiver<u64>,
+    passes: watch::Receiver<u64>,
+}
+
+impl Progress {
+    /// Looks at the report; `look` must be short.
+    pub fn read<T>(&self, look: impl FnOnce(&Report) -> T) -> T {
+        look(&self.report.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts the passes that are over.
+    #[must_use]
+    pub fn passes(&self) -> watch::Receiver<u64> {
+        self.passes.clone()
+    }
+
+    /// Waits for a pass that has seen `generation` and has dealt with the kernel's part of it.
+    pub async fn reached(&self, generation: u64) {
+        // An error means that the task is gone, and with it the agent.
+        let _ = self.generation.clone().wait_for(|g| *g >= generation).await;
+    }
+}
+
+/// The task, ready to run.
+#[derive(Debug)]
+pub struct Converge {
+    shared: Arc<Shared>,
+    kernel: Kernel,
+    policy: Arc<Policy>,
+    /// Absent without `[bgp]`.
+    link: Option<Link>,
+    report: Arc<RwLock<Report>>,
+    generation: watch::Sender<u64>,
+    passes: watch::Sender<u64>,
+    /// What the kernel last said, until an event says it is old.
+    seen: Option<Seen>,
+    /// The NICs whose steps failed in the last pass, and how.
+    failed: HashMap<Mac, String>,
+}
+
+/// What a pass looks at.
+#[derive(Debug)]
+struct Scope {
+    /// What has been committed.
+    dirty: Dirty,
+    /// Not only that, but everything held here and there.
+    everything: bool,
+}
+
+/// What a pass came to.
+#[derive(Default)]
+struct Outcome {
+    changed: bool,
+    failed: bool,
+}
+
+impl Converge {
+    /// Makes the task and the view on it.
+    pub fn new(shared: Arc<Shared>, kernel: Kernel, policy: Arc<Policy>, link: Option<Link>) -> (Self, Progress) {
+        let report = Arc::new(RwLock::new(Report::default()));
+        // The first pass reaches 0; until then nothing has.
+        let (generation, reached) = watch::channel(0);
+        let (passes, over) = watch::channel(0);
+        let progress = Progress { report: report.clone(), generation: reached, passes: over };
+        (
+            Self { shared, kernel, policy, link, report, generation, passes, seen: None, failed: HashMap::new() },
+            progress,
+        )
+    }
+
+    /// Runs until the task is dropped.
+    pub async fn run(mut self) {
+        let mut kernel_news = self.watch();
+        let mut speaker_news = self.link.as_ref().map(Link::news);
+        let mut scope = self.scope(true);
+        let mut retry = 0;
+        loop {
+            let mut outcome = Outcome::default();
+            for _ in 0..PASSES {
+                outcome = self.pass(&scope).await;
+                self.passes.send_modify(|n| *n += 1);
+                if outcome.failed || !outcome.changed {
+                    break;
+                }
+            }
+            if let Some(link) = &self.link {
+                link.settle().await;
+            }
+            let pause = if outcome.failed {
+                retry += 1;
+                Duration::from_millis(RETRY[(retry - 1).min(RETRY.len() - 1)])
+            } else {
+                retry = 0;
+                RESYNC
+            };
+            let again = Instant::now() + pause;
+            let all = tokio::select! {
+                () = self.shared.changed() => false,
+                news = kernel_news.next() => {
+                    self.seen = None;
+                    if news.is_none() {
+                        tokio::time::sleep(Duration::from_millis(RETRY[0])).await;
+                        kernel_news = self.watch();
+                    }
+                    true
+                }
+                () = changed(&mut speaker_news) => true,
+                () = tokio::time::sleep_until(again) => {
+                    self.seen = None;
+                    true
+                }
+            };
+            scope = self.scope(all || outcome.failed);
+        }
+    }
+
+    /// What has been committed since the last pass, or everything. A plug that came or went may open or
+    /// close the gate of any registration.
+    fn scope(&self, everything: bool) -> Scope {
+        let mut dirty = self.shared.take_dirty();
+        let everything = everything || dirty.plugs;
+        if everything {
+            dirty.plugs = true;
+            self.shared.read(|d| dirty.vips.extend(d.registrations.keys()));
+            self.shared.leaving(|l| dirty.vips.extend(l.keys()));
+        }
+        Scope { dirty, everything }
+    }
+
+    /// Both namespaces' events. Those that were lost mean the same as those that were not: read again.
+    fn watch(&self) -> impl Stream<Item = netns::Signal> + Unpin + use<> {
+        let streams = [self.kernel.inside(), self.kernel.outside()].map(|network| match network.watch() {
+            Ok(stream) => stream.boxed(),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no events from the kernel; relying on the timer"
+                );
+                stream::pending().boxed()
+            }
+        });
+        stream::select_all(streams)
+    }
+
+    async fn pass(&mut self, scope: &Scope) -> Outcome {
+        let dirty = &scope.dirty;
+        let desired = self.shared.read(|d| if scope.everything { d.clone() } else { narrow(d, dirty) });
+        let mut want = resolve::kernel(&desired, &self.facts(), &self.policy);
+        let seen = match self.seen.take() {
+            Some(seen) if !scope.everything => seen,
+            _ => match self.kernel.look(&want).await {
+                Ok(seen) => {
+                    // What the NICs got by themselves has a say in what is wanted.
+                    want = resolve::kernel(&desired, &seen.facts, &self.policy);
+                    seen
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the kernel cannot be read; trying again");
+                    self.told(dirty.generation);
+                    return Outcome { changed: false, failed: true };
+                }
+            },
+        };
+        let registrations = dirty.vips.iter().filter_map(|v| desired.registrations.get(v));
+        let (open, closed) = resolve::announcements(registrations, &desired, &seen.facts, &self.policy);
+        want.announced = open;
+
+        let mut have = seen.have.clone();
+        let asked = self.asked(scope, &have.addresses);
+        have.announced = self.announced(scope, &asked).await;
+        let steps = plan(&want, &have);
+        let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
+            steps.into_iter().partition(|s| !matches!(s, Step::Withdraw(_) | Step::Announce(_)));
+        let (withdraw, announce): (Vec<_>, Vec<_>) =
+            to_speaker.into_iter().partition(|s| matches!(s, Step::Withdraw(_)));
+
+        let mut outcome = Outcome::default();
+        let withdrawn = self.speak(&withdraw, &mut outcome).await;
+        self.failed.clear();
+        for step in &to_kernel {
+            // What could not be withdrawn stays bound.
+            if !withdrawn && matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..)) {
+                continue;
+            }
+            self.step(step, &desired, &mut outcome).await;
+        }
+        self.report_kernel(scope, &desired, &want, &have, have.announced.is_some() && withdrawn);
+        self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
+        self.told(dirty.generation);
+
+        // A VIP whose plug failed half-way is not announced in this pass.
+        let plugged = |s: &&Step| match s {
+            Step::Announce(a) => desired.plug_of(a.prefix.address()).is_none_or(|p| !self.failed.contains_key(&p.mac)),
+            _ => true,
+        };
+        let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
+        self.speak(&announce, &mut outcome).await;
+        self.report_speaker(scope, &asked, closed).await;
+        outcome
+    }
+
+    fn facts(&self) -> resolve::Facts {
+        self.seen.as_ref().map(|s| s.facts.clone()).unwrap_or_default()
+    }
+
+    /// The VIPs whose announcement matters to this pass: those in its scope, and with plugs in it every
+    /// VIP that is bound, for it may be about to be unbound.
+    fn asked(&self, scope: &Scope, bound: &BTreeSet<crate::plan::Address>) -> BTreeSet<Prefix> {
+        let mut asked = scope.dirty.vips.clone();
+        if scope.everything {
+            let on_lo = bound.iter().filter(|a| a.device == Device::Lo);
+            asked.extend(on_lo.filter_map(|a| Prefix::try_from(a.ip).ok()));
+        }
+        asked
+    }
+
+    /// What the speaker announces of `asked`, and with a full scope whatever else it announces; nothing at
+    /// all without `[bgp]`; `None` while it cannot be asked.
+    async fn announced(&self, scope: &Scope, asked: &BTreeSet<Prefix>) -> Option<Announced> {
+        match &self.link {
+            None => Some(BTreeMap::new()),
+            Some(link) => link.announced(asked, scope.everything).await,
+        }
+    }
+
+    /// Takes the speaker's steps; whether all of them were taken.
+    async fn speak(&self, steps: &[Step], outcome: &mut Outcome) -> bool {
+        let changes: Vec<Change> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Withdraw(prefix) => Some(Change::Withdraw(*prefix)),
+                Step::Announce(announcement) => Some(Change::Announce(announcement.clone())),
+                _ => None,
+            })
+            .collect();
+        let (Some(link), false) = (&self.link, changes.is_empty()) else { return true };
+        crash::point("speaker: before changes");
+        match link.apply(&changes).await {
+            Ok(()) => {
+                for change in &changes {
+                    tracing::info!(?change, "told the speaker");
+                }
+                crash::point("speaker: after changes");
+                outcome.changed = true;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the speaker did not take it; trying again");
+                outcome.failed = true;
+                false
+            }
+        }
+    }
+
+    /// Takes one of the kernel's steps, unless an earlier one of the same NIC failed.
+    async fn step(&mut self, step: &Step, desired: &Desired, outcome: &mut Outcome) {
+        let nic = nic_of(step, desired);
+        if nic.is_some_and(|n| self.failed.contains_key(&n)) {
+            return;
+        }
+        match self.kernel.apply(step).await {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!(?step, "done");
+                }
+                outcome.changed |= changed;
+            }
+            Err(error) => {
+                tracing::warn!(?step, error = &error as &dyn std::error::Error, "failed; trying again");
+                outcome.failed = true;
+                if let Some(nic) = nic {
+                    self.failed.insert(nic, with_causes(&error));
+                }
+            }
+        }
+    }
+
+    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &crate::plan::Have, may_unbind: bool) {
+        if !scope.everything {
+            return;
+        }
+        let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
+        report.plugs.clear();
+        for plug in desired.plugs.values() {
+            if let Some(why) = self.failed.get(&plug.mac) {
+                report.plugs.insert(plug.primary(), why.clone());
+            }
+        }
+        report.lingering.clear();
+        if !may_unbind {
+            let lo = have.addresses.difference(&want.addresses).filter(|a| a.device == Device::Lo);
+            report.lingering.extend(lo.map(|a| a.ip));
+        }
+    }
+
+    async fn report_speaker(&self, scope: &Scope, asked: &BTreeSet<Prefix>, closed: BTreeMap<Prefix, Closed>) {
+        let (held, why) = match (&self.link, self.announced(scope, asked).await) {
+            (None, _) => (BTreeMap::new(), Some("BGP is not configured: add [bgp] and a [bgp_peer:NAME]".to_owned())),
+            (Some(_), Some(held)) => (held, None),
+            (Some(link), None) => (BTreeMap::new(), Some(link.state().why())),
+        };
+        let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
+        for vip in &scope.dirty.vips {
+            report.closed.remove(vip);
+            report.announced.remove(vip);
+        }
+        report.closed.extend(closed);
+        report.announced.extend(held.keys().filter(|p| scope.dirty.vips.contains(p)));
+        if why.is_none() {
+            // What is neither wanted nor announced any more has left.
+            self.shared.leaving(|l| l.retain(|p, _| !scope.dirty.vips.contains(p) || held.contains_key(p)));
+        }
+        report.speaker = why;
+    }
+
+    fn told(&self, generation: u64) {
+        self.generation.send_if_modified(|g| std::mem::replace(g, (*g).max(generation)) < generation);
+    }
+}
+
+/// The part of the state a pass over a few registrations needs: all plugs, and those registrations.
+fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
+    let some = dirty.vips.iter().filter_map(|v| desired.registrations.get_key_value(v));
+    Desired { plugs: desired.plugs.clone(), registrations: some.map(|(v, r)| (*v, r.clone())).collect() }
+}
+
+/// Whose plug a step belongs to.
+fn nic_of(step: &Step, desired: &Desired) -> Option<Mac> {
+    let of_vip = |ip: IpAddr| desired.plug_of(ip).map(|p| p.mac);
+    match step {
+        Step::Adopt(mac, _) | Step::SetMtu(mac, _) | Step::SetUp(mac) => Some(*mac),
+        Step::AddAddress(a) | Step::DeleteAddress(a) => match a.device {
+            Device::Nic(mac) => Some(mac),
+            Device::Lo => of_vip(a.ip),
+        },
+        Step::AddRoute(_, path) | Step::AddHostRoute(_, path) | Step::DeleteRoute(_, path) => Some(path.nic),
+        Step::AddRule(ip) | Step::DeleteRule(ip) => of_vip(*ip),
+        // Without silence no VIP of any plug on `lo` may come up.
+        Step::Silence | Step::LoUp => desired.plugs.values().find(|p| p.mode != VipMode::Interface).map(|p| p.mac),
+        Step::Withdraw(_) | Step::Announce(_) => None,
+    }
+}
+
+async fn changed(news: &mut Option<watch::Receiver<State>>) {
+    if let Some(receiver) = news
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,250 @@
+//! The kernel's network as the plan sees it: what is there, and one step at a time.
+//!
+//! Translates between the plan's words (a NIC is its MAC) and those of the `netns` crate (a link is an
+//! index in a namespace). Keeps nothing but open handles: every look is a fresh one.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+use netns::{Error, Kind, Link, Mac, Namespace, Network, NewAddress, NewRoute, NewRule};
+
+use crate::{
+    crash,
+    plan::{Address, Device, Have, HaveNic, Path, RouteKey, Step, Want},
+    resolve::{Facts, MAIN_TABLE, NicAddress, VIP_TABLE},
+};
+
+/// Octavia's namespace, where VIPs, front-end NICs, haproxy and keepalived live.
+pub const NAMESPACE: &str = "amphora-haproxy";
+
+/// Where our rules stand: before the kernel's own for `main` (32766), after whatever an operator sets.
+const RULE_PRIORITY: u32 = 32_000;
+
+/// Where a NIC is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In the agent's own namespace.
+    Outside(Link),
+    /// In `amphora-haproxy`.
+    Inside(Link),
+    /// In neither.
+    Nowhere,
+}
+
+/// The two namespaces, open.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    inside: Network,
+    outside: Network,
+}
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What the plan compares with; the speaker's part is empty.
+    pub have: Have,
+    /// The addresses of each NIC.
+    pub facts: Facts,
+}
+
+impl Kernel {
+    /// Opens both namespaces, making `amphora-haproxy` where it is missing.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { inside: Namespace::create(NAMESPACE)?.network()?, outside: Namespace::current()?.network()? })
+    }
+
+    /// The netlink of `amphora-haproxy`.
+    #[must_use]
+    pub fn inside(&self) -> &Network {
+        &self.inside
+    }
+
+    /// The netlink of the agent's own namespace.
+    #[must_use]
+    pub fn outside(&self) -> &Network {
+        &self.outside
+    }
+
+    /// Where the NIC with this MAC is. A namespace that has it twice (a bridge on top) is an error.
+    pub async fn locate(&self, mac: Mac) -> Result<Place, Error> {
+        if let Some(link) = self.inside.link_by_mac(&mac).await? {
+            return Ok(Place::Inside(link));
+        }
+        Ok(self.outside.link_by_mac(&mac).await?.map_or(Place::Nowhere, Place::Outside))
+    }
+
+    /// Those of `nics` that are in neither namespace.
+    pub async fn missing(&self, nics: &[Mac]) -> Result<Vec<Mac>, Error> {
+        let mut missing = Vec::new();
+        for nic in nics {
+            if matches!(self.locate(*nic).await?, Place::Nowhere) {
+                missing.push(*nic);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The interface names that are taken inside.
+    pub async fn names_inside(&self) -> Result<BTreeSet<String>, Error> {
+        Ok(self.inside.links().await?.into_iter().map(|l| l.name).collect())
+    }
+
+    /// The name of the interface inside that has `ip`.
+    pub async fn interface_of(&self, ip: IpAddr) -> Result<Option<String>, Error> {
+        let Some(found) = self.inside.addresses().await?.into_iter().find(|a| a.ip == ip) else { return Ok(None) };
+        Ok(self.inside.links().await?.into_iter().find(|l| l.index == found.index).map(|l| l.name))
+    }
+
+    /// Has the kernel look for PCI devices again: a NIC that Nova plugged may have escaped it.
+    pub fn rescan(&self) {
+        let file = std::path::Path::new("/sys/bus/pci/rescan");
+        if file.exists()
+            && let Err(error) = std::fs::write(file, "1")
+        {
+            tracing::warn!(%error, "cannot have the PCI bus scanned again");
+        }
+    }
+
+    /// Looks at everything `want` speaks of, and at all that is ours.
+    pub async fn look(&self, want: &Want) -> Result<Seen, Error> {
+        let mut seen = Seen::default();
+        let links = self.inside.links().await?;
+        seen.have.lo_up = links.iter().any(|l| l.loopback && l.up);
+        seen.have.silent = netns::is_silent(self.inside.namespace())?;
+        let device = |index: u32| {
+            let link = links.iter().find(|l| l.index == index)?;
+            if link.loopback { Some(Device::Lo) } else { link.mac.map(Device::Nic) }
+        };
+        for mac in want.nics.keys() {
+            let (inside, link) = match self.locate(*mac).await? {
+                Place::Inside(link) => (true, link),
+                Place::Outside(link) => (false, link),
+                Place::Nowhere => continue,
+            };
+            seen.have.nics.insert(*mac, HaveNic { inside, name: link.name, mtu: link.mtu, up: link.up });
+        }
+        for a in self.inside.addresses().await? {
+            let Some(device) = device(a.index) else { continue };
+            let address = Address { device, ip: a.ip, length: a.prefix_len };
+            // Somebody else's address serves as well, if it is the very one.
+            if a.ours || want.addresses.contains(&address) {
+                seen.have.addresses.insert(address);
+            }
+            if let (Device::Nic(mac), netns::Scope::Global) = (device, a.scope)
+                && let Ok(net) = IpNet::new(a.ip, a.prefix_len)
+            {
+                let known = NicAddress { net, ours: a.ours, tentative: a.tentative, duplicate: a.dad_failed };
+                seen.facts.entry(mac).or_default().push(known);
+            }
+        }
+        for r in self.inside.routes().await? {
+            let Some(Device::Nic(nic)) = r.device.and_then(device) else { continue };
+            let key = RouteKey { table: r.table, destination: r.destination };
+            let path = Path { nic, gateway: r.gateway, source: r.source };
+            let wanted = |routes: &std::collections::BTreeMap<RouteKey, Path>| routes.get(&key) == Some(&path);
+            if r.ours || (r.plain && (wanted(&want.routes) || wanted(&want.host_routes))) {
+                seen.have.routes.insert(key, path);
+            }
+        }
+        let rules = self.inside.rules().await?.into_iter().filter(|r| r.ours && r.table == VIP_TABLE);
+        seen.have.rules = rules.filter_map(|r| r.from).map(|net| net.addr()).collect();
+        Ok(seen)
+    }
+
+    /// Does one step of the kernel's part; false when it was so already.
+    pub async fn apply(&self, step: &Step) -> Result<bool, Error> {
+        crash::point("kernel: before a step");
+        let net = &self.inside;
+        match step {
+            Step::Withdraw(_) | Step::Announce(_) => Ok(false), // the speaker's
+            Step::LoUp => match net.links().await?.into_iter().find(|l| l.loopback) {
+                Some(lo) => net.set_up(lo.index).await,
+                None => Ok(false),
+            },
+            Step::Silence => netns::silence(net.namespace()),
+            Step::Adopt(mac, name) => match self.outside.link_by_mac(mac).await? {
+                Some(link) if !self.is_inside(*mac).await? => {
+                    self.outside.move_link(&link, net.namespace(), Some(name)).await
+                }
+                _ => net.rename(self.index(*mac).await?, name).await,
+            },
+            Step::SetMtu(mac, mtu) => net.set_mtu(self.index(*mac).await?, *mtu).await,
+            Step::SetUp(mac) => net.set_up(self.index(*mac).await?).await,
+            Step::AddAddress(address) => net.add_address(&self.address(address).await?).await,
+            Step::DeleteAddress(address) => match self.address(address).await {
+                Ok(new) => net.delete_address(new.index, new.ip, new.prefix_len).await,
+                Err(error) if error.kind == Kind::NoDevice => Ok(false),
+                Err(error) => Err(error),
+            },
+            Step::AddRoute(key, path) => match net.add_route(&self.route(key, path).await?).await {
+                // A default of somebody else's (a router advertisement) in `main` does for packets that are
+                // not the VIP's.
+                Err(error) if key.table == MAIN_TABLE && matches!(error.kind, Kind::Conflict { ours: false, .. }) => {
+                    tracing::info!(%error, "left as it is");
+                    Ok(false)
+                }
+                result => result,
+            },
+            Step::AddHostRoute(key, path) => {
+                let result = net.add_route(&self.route(key, path).await?).await;
+                Ok(result.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "a host route of the subnet is not usable and is passed over");
+                    false
+                }))
+            }
+            Step::DeleteRoute(key, path) => match self.route(key, path).await {
+                Ok(route) => net.delete_route(&route).await,
+                Err(error) if error.kind == Kind::NoDevice => Ok(false),
+                Err(error) => Err(error),
+            },
+            Step::AddRule(from) => net.add_rule(&rule(*from)).await,
+            Step::DeleteRule(from) => net.delete_rule(&rule(*from)).await,
+        }
+    }
+
+    async fn is_inside(&self, mac: Mac) -> Result<bool, Error> {
+        Ok(self.inside.link_by_mac(&mac).await?.is_some())
+    }
+
+    async fn index(&self, mac: Mac) -> Result<u32, Error> {
+        match self.inside.link_by_mac(&mac).await? {
+            Some(link) => Ok(link.index),
+            None => Err(no_device(mac)),
+        }
+    }
+
+    async fn address(&self, address: &Address) -> Result<NewAddress, Error> {
+        let index = match address.device {
+            Device::Nic(mac) => self.index(mac).await?,
+            Device::Lo => {
+                let lo = self.inside.links().await?.into_iter().find(|l| l.loopback);
+                lo.ok_or_else(|| no_device("lo"))?.index
+            }
+        };
+        // A VIP on `lo` belongs to every amphora: asking whether it is a duplicate, or choosing it as the
+        // source of our own connections, would both be wrong.
+        let anycast = address.device == Device::Lo;
+        let nodad = anycast && address.ip.is_ipv6();
+        Ok(NewAddress { index, ip: address.ip, prefix_len: address.length, nodad, deprecated: anycast })
+    }
+
+    async fn route(&self, key: &RouteKey, path: &Path) -> Result<NewRoute, Error> {
+        Ok(NewRoute {
+            table: key.table,
+            destination: key.destination,
+            metric: 0,
+            gateway: path.gateway,
+            device: Some(self.index(path.nic).await?),
+            source: path.source,
+            onlink: path.gateway.is_some(),
+        })
+    }
+}
+
+fn no_device(which: impl std::fmt::Display) -> Error {
+    Error { operation: "find link", object: which.to_string(), kind: Kind::NoDevice, source: None }
+}
+
+fn rule(from: IpAddr) -> NewRule {
+    NewRule { from: from.into(), table: VIP_TABLE, priority: RULE_PRIORITY }
+}

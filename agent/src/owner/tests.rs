@@ -1,0 +1,85 @@
+use bgp::NextHop;
+
+use super::*;
+use crate::state::Server;
+
+fn registration(n: u16, hop: u8) -> Registration {
+    let [a, b] = n.to_be_bytes();
+    Registration {
+        vip: std::net::IpAddr::from([203, 0, a, b]).try_into().unwrap(),
+        nexthop: NextHop::try_from(std::net::IpAddr::from([192, 0, 2, hop])).unwrap(),
+        server: Server::EndPoint,
+        peer: None,
+    }
+}
+
+fn register(r: Registration) -> impl Fn(&Desired) -> Decision<Refusal> + Send + 'static {
+    move |desired| match desired.registrations.get(&r.vip) {
+        Some(held) if *held == r => Ok(vec![]),
+        Some(held) => Err(Refusal { message: "held".into(), details: held.nexthop.to_string() }),
+        None => Ok(vec![Change::Register(r.clone())]),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_is_on_disk_and_one_of_two_contradicting_requests_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let (owner, thread) = Owner::start(&path).unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..500 {
+        for hop in [1, 2] {
+            let owner = owner.clone();
+            calls.spawn(async move { owner.commit(register(registration(n, hop))).await.is_ok() });
+        }
+    }
+    let accepted = calls.join_all().await.into_iter().filter(|ok| *ok).count();
+    assert_eq!(accepted, 500);
+    let held = owner.shared().read(Clone::clone);
+    drop(owner);
+    thread.join().unwrap();
+    let (owner, _thread) = Owner::start(&path).unwrap();
+    assert_eq!(owner.shared().read(Clone::clone), held);
+    assert_eq!(held.registrations.len(), 500);
+}
+
+#[tokio::test]
+async fn the_same_again_is_the_same_answer_and_no_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let (owner, _thread) = Owner::start(&path).unwrap();
+    let first = owner.commit(register(registration(1, 1))).await.unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let again = owner.commit(register(registration(1, 1))).await.unwrap();
+    assert_eq!((first.changes.len(), again.changes.len()), (1, 0));
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_the_old_state_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gone").join("state");
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    let (owner, _thread) = Owner::start(&path).unwrap();
+    std::fs::remove_dir(path.parent().unwrap()).unwrap();
+    let error = owner.commit(register(registration(1, 1))).await.unwrap_err();
+    assert!(matches!(error, CommitError::Log(_)), "{error}");
+    assert!(owner.shared().read(|d| d.registrations.is_empty()));
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    owner.commit(register(registration(1, 1))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unregistered_vip_is_leaving_until_it_is_withdrawn_or_registered_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (owner, _thread) = Owner::start(&dir.path().join("state")).unwrap();
+    let r = registration(1, 1);
+    owner.commit(register(r.clone())).await.unwrap();
+    let vip = r.vip;
+    owner.commit(move |_| Ok(vec![Change::Unregister(vip)])).await.unwrap();
+    assert!(owner.shared().leaving(|l| l.contains_key(&vip)));
+    owner.commit(register(r)).await.unwrap();
+    assert!(!owner.shared().leaving(|l| l.contains_key(&vip)));
+    let dirty = owner.shared().take_dirty();
+    assert_eq!((dirty.generation, dirty.vips.len()), (3, 1));
+}

@@ -1,0 +1,257 @@
+//! From what was asked for to what the kernel and the speaker shall hold: a pure function.
+//!
+//! Registrations and plugs arrive in any order and parts of the world come late (a NIC, a SLAAC address,
+//! the end of duplicate address detection), so every gate between a registration and its announcement is
+//! judged here each time, and each closed gate says why in words an operator can act on.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use bgp::{Announcement, Audience, Family, PeerId, Prefix};
+use ipnet::IpNet;
+use netns::Mac;
+
+use crate::{
+    plan::{Address, Device, Path, RouteKey, Want, WantAnnounced, WantNic},
+    state::{Desired, Frontend, Plug, Registration, Server, VipMode},
+};
+
+/// The table replies from a VIP are routed by, as in Octavia.
+pub const VIP_TABLE: u32 = 1;
+/// The kernel's main table (`RT_TABLE_MAIN`).
+pub const MAIN_TABLE: u32 = 254;
+
+/// What the configuration says about plugs and announcements.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// This amphora's id, when it was told.
+    pub amphora_id: Option<String>,
+    /// `loadbalancer_topology = ACTIVE_STANDBY`: in `interface` mode keepalived holds the VIP.
+    pub active_standby: bool,
+    /// Only VIPs inside these are announced.
+    pub allowed_prefixes: Vec<IpNet>,
+    /// Only next hops inside these; the front-end subnets when absent.
+    pub allowed_nexthops: Option<Vec<IpNet>>,
+    /// The peers there are.
+    pub peers: Vec<PeerId>,
+}
+
+/// An address the kernel holds on a NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NicAddress {
+    /// The address and its prefix length.
+    pub net: IpNet,
+    /// We added it.
+    pub ours: bool,
+    /// Duplicate address detection is not over (IPv6).
+    pub tentative: bool,
+    /// Duplicate address detection found another holder (IPv6).
+    pub duplicate: bool,
+}
+
+/// What the kernel knows that nobody told us: the global addresses of each NIC inside the namespace.
+pub type Facts = BTreeMap<Mac, Vec<NicAddress>>;
+
+/// Why a registration is not announced.
+pub type Closed = String;
+
+/// The front-end addresses of a plug: those of the call, and for a family it names none of, the only
+/// global address the NIC got by itself (SLAAC, DHCP).
+#[must_use]
+pub fn frontends(plug: &Plug, facts: &Facts) -> Vec<Frontend> {
+    let mut all = plug.frontends.clone();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        if all.iter().any(|f| Family::of(f.ip) == family) {
+            continue;
+        }
+        let Some(vip) = plug.vips.iter().find(|v| Family::of(v.ip) == family) else { continue };
+        let held = facts.get(&plug.mac).into_iter().flatten();
+        let mut held = held.filter(|a| !a.ours && Family::of(a.net.addr()) == family && !plug.has_vip(a.net.addr()));
+        if let (Some(only), None) = (held.next(), held.next()) {
+            all.push(Frontend { ip: only.net.addr(), subnet: only.net.trunc(), gateway: vip.gateway });
+        }
+    }
+    all
+}
+
+/// What the kernel shall hold, for every plug.
+#[must_use]
+pub fn kernel(desired: &Desired, facts: &Facts, policy: &Policy) -> Want {
+    let mut want = Want::default();
+    for plug in desired.plugs.values() {
+        want.nics.insert(plug.mac, WantNic { name: plug.interface.clone(), mtu: plug.mtu });
+        let nic = Device::Nic(plug.mac);
+        let own = plug.frontends.iter();
+        want.addresses.extend(own.map(|f| Address { device: nic, ip: f.ip, length: f.subnet.prefix_len() }));
+        match plug.mode {
+            VipMode::Interface => on_nic(plug, policy, &mut want),
+            VipMode::Anycast | VipMode::Noarp => on_lo(plug, facts, &mut want),
+        }
+    }
+    want
+}
+
+/// The VIP as Octavia plugs it: on the NIC. Under `ACTIVE_STANDBY` keepalived adds it, with its routes.
+fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
+    let path = Path { nic: plug.mac, gateway: None, source: None };
+    for vip in &plug.vips {
+        let mut table = |number, source| {
+            route(want, number, vip.subnet, Path { source, ..path });
+            if vip.gateway.is_some() {
+                route(want, number, default_of(vip.ip), Path { gateway: vip.gateway, ..path });
+            }
+            for h in &vip.host_routes {
+                let key = RouteKey { table: number, destination: h.destination };
+                want.host_routes.entry(key).or_insert(Path { gateway: Some(h.nexthop), ..path });
+            }
+        };
+        table(MAIN_TABLE, None);
+        if !policy.active_standby {
+            table(VIP_TABLE, Some(vip.ip));
+            want.rules.insert(vip.ip);
+            let length = Address::vip(vip.ip).length;
+            want.addresses.insert(Address { device: Device::Nic(plug.mac), ip: vip.ip, length });
+        }
+    }
+}
+
+/// The VIP on `lo`, its replies by table 1 through the front-end network. The VIP's own subnet is never
+/// on-link: the other amphorae of that subnet are reached through the fabric like everybody else.
+fn on_lo(plug: &Plug, facts: &Facts, want: &mut Want) {
+    want.silent = true;
+    for vip in &plug.vips {
+        want.addresses.insert(Address::vip(vip.ip));
+        want.rules.insert(vip.ip);
+    }
+    let path = Path { nic: plug.mac, gateway: None, source: None };
+    for frontend in frontends(plug, facts) {
+        route(want, VIP_TABLE, frontend.subnet, path);
+        for table in [VIP_TABLE, MAIN_TABLE] {
+            if frontend.gateway.is_some() {
+                route(want, table, default_of(frontend.ip), Path { gateway: frontend.gateway, ..path });
+            }
+            let vips = plug.vips.iter().filter(|v| v.ip.is_ipv4() == frontend.ip.is_ipv4());
+            for h in vips.flat_map(|v| &v.host_routes) {
+                let key = RouteKey { table, destination: h.destination };
+                want.host_routes.entry(key).or_insert(Path { gateway: Some(h.nexthop), ..path });
+            }
+        }
+    }
+}
+
+/// The first to ask for a destination in a table gets it, so that two plugs do not take turns.
+fn route(want: &mut Want, table: u32, destination: IpNet, path: Path) {
+    want.routes.entry(RouteKey { table, destination: destination.trunc() }).or_insert(path);
+}
+
+fn default_of(ip: IpAddr) -> IpNet {
+    let any = match ip {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    };
+    IpNet::new(any, 0).expect("zero is a length of either family")
+}
+
+/// Whether, and how, a registration is announced; why not otherwise.
+pub fn announced(
+    registration: &Registration,
+    desired: &Desired,
+    facts: &Facts,
+    policy: &Policy,
+) -> Result<WantAnnounced, Closed> {
+    let vip = registration.vip.address();
+    let nexthop = registration.nexthop.address();
+    if !contains(&policy.allowed_prefixes, vip) {
+        return Err(format!("{vip} is outside [distributor] allowed_prefixes"));
+    }
+    if let Some(peer) = registration.peer.as_ref().filter(|p| !policy.peers.contains(p)) {
+        return Err(format!("peer {peer} is not configured any more; add [bgp_peer:{peer}] or register anew"));
+    }
+    let ours = |f: &Frontend| f.ip == nexthop;
+    let every_frontend = || desired.plugs.values().flat_map(|p| frontends(p, facts));
+    let allowed = match &policy.allowed_nexthops {
+        Some(list) => contains(list, nexthop),
+        None => every_frontend().any(|f| f.subnet.contains(&nexthop)),
+    };
+    let here =
+        desired.plug_of(vip).is_some() || is_self(&registration.server, policy) || every_frontend().any(|f| ours(&f));
+    if here {
+        serves(vip, nexthop, desired, facts)?;
+    }
+    if !allowed {
+        return Err(match policy.allowed_nexthops {
+            Some(_) => format!("{nexthop} is outside [distributor] allowed_nexthops"),
+            None => format!("{nexthop} is in no front-end subnet of this amphora; set [distributor] allowed_nexthops"),
+        });
+    }
+    Ok(WantAnnounced {
+        announcement: Announcement {
+            prefix: registration.vip,
+            next_hop: registration.nexthop,
+            audience: match &registration.peer {
+                Some(peer) => Audience::Peers([peer.clone()].into()),
+                None => Audience::All,
+            },
+            communities: Vec::new(),
+        },
+        here,
+    })
+}
+
+/// Whether this amphora serves `vip` behind `nexthop`, now.
+fn serves(vip: IpAddr, nexthop: IpAddr, desired: &Desired, facts: &Facts) -> Result<(), Closed> {
+    let Some(plug) = desired.plug_of(vip) else {
+        return Err(format!("{vip} is not plugged into this amphora yet; POST /1.0/plug/vip/{vip}"));
+    };
+    if plug.mode != VipMode::Anycast {
+        return Err(format!("{vip} is plugged with another vip_mode than anycast, which is never announced"));
+    }
+    let frontends = frontends(plug, facts);
+    if !frontends.iter().any(|f| f.ip == nexthop) {
+        let is: Vec<_> = frontends.iter().map(|f| f.ip.to_string()).collect();
+        let is = if is.is_empty() { "it has none".to_owned() } else { is.join(", ") };
+        return Err(format!("{nexthop} is not a front-end address of the VIP's NIC ({is})"));
+    }
+    let held = facts.get(&plug.mac).into_iter().flatten().find(|a| a.net.addr() == nexthop);
+    match held {
+        None => Err(format!("{nexthop} is not on the front-end NIC yet")),
+        Some(a) if a.duplicate => Err(format!("{nexthop} is in use by somebody else (duplicate address detection)")),
+        Some(a) if a.tentative => Err(format!("{nexthop} is tentative (duplicate address detection is running)")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether a registration is for this very amphora.
+#[must_use]
+pub fn is_self(server: &Server, policy: &Policy) -> bool {
+    matches!((server, &policy.amphora_id), (Server::Amphora(id), Some(own)) if id == own)
+}
+
+/// Whether one of `nets` contains `ip`.
+#[must_use]
+pub fn contains(nets: &[IpNet], ip: IpAddr) -> bool {
+    nets.iter().any(|n| n.contains(&ip))
+}
+
+/// The announcements wanted of `scope`, and the closed gates of the others in it.
+#[must_use]
+pub fn announcements<'a>(
+    scope: impl IntoIterator<Item = &'a Registration>,
+    desired: &Desired,
+    facts: &Facts,
+    policy: &Policy,
+) -> (BTreeMap<Prefix, WantAnnounced>, BTreeMap<Prefix, Closed>) {
+    let (mut open, mut closed) = (BTreeMap::new(), BTreeMap::new());
+    for registration in scope {
+        match announced(registration, desired, facts, policy) {
+            Ok(wanted) => drop(open.insert(registration.vip, wanted)),
+            Err(why) => drop(closed.insert(registration.vip, why)),
+        }
+    }
+    (open, closed)
+}
+
+#[cfg(test)]
+mod tests;

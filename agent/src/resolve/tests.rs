@@ -1,0 +1,152 @@
+use bgp::NextHop;
+
+use super::*;
+use crate::state::{HostRoute, Vip};
+
+const NIC: &str = "fa:16:3e:00:00:01";
+
+fn ip(s: &str) -> IpAddr {
+    s.parse().unwrap()
+}
+
+fn net(s: &str) -> IpNet {
+    s.parse().unwrap()
+}
+
+fn plug(mode: VipMode) -> Plug {
+    Plug {
+        mac: NIC.parse().unwrap(),
+        interface: "eth1".parse().unwrap(),
+        mode,
+        vips: vec![Vip {
+            ip: ip("203.0.113.7"),
+            subnet: net("192.0.2.0/24"),
+            gateway: Some(ip("192.0.2.1")),
+            host_routes: vec![HostRoute { destination: net("198.51.100.0/24"), nexthop: ip("192.0.2.9") }],
+        }],
+        frontends: vec![Frontend { ip: ip("192.0.2.10"), subnet: net("192.0.2.0/24"), gateway: Some(ip("192.0.2.1")) }],
+        mtu: None,
+        is_sriov: false,
+        acknowledged: true,
+    }
+}
+
+fn desired(plug: Plug) -> Desired {
+    Desired { plugs: [(plug.primary(), plug)].into(), ..Desired::default() }
+}
+
+fn address(net_: &str, ours: bool) -> NicAddress {
+    NicAddress { net: net(net_), ours, tentative: false, duplicate: false }
+}
+
+fn facts(addresses: Vec<NicAddress>) -> Facts {
+    [(NIC.parse().unwrap(), addresses)].into()
+}
+
+fn policy() -> Policy {
+    Policy {
+        amphora_id: Some("me".into()),
+        allowed_prefixes: vec![net("203.0.113.0/24"), net("2001:db8:100::/48")],
+        ..Policy::default()
+    }
+}
+
+fn registration(id: &str, vip: &str, hop: &str) -> Registration {
+    Registration {
+        vip: ip(vip).try_into().unwrap(),
+        nexthop: NextHop::try_from(ip(hop)).unwrap(),
+        server: Server::Amphora(id.into()),
+        peer: None,
+    }
+}
+
+#[test]
+fn an_anycast_vip_is_on_lo_and_its_own_subnet_is_never_on_link() {
+    let mut plugged = plug(VipMode::Anycast);
+    plugged.vips[0].subnet = net("203.0.113.0/24"); // a controller that names the VIP's own subnet
+    let want = kernel(&desired(plugged), &Facts::new(), &policy());
+    assert!(want.silent);
+    assert!(want.addresses.contains(&Address::vip(ip("203.0.113.7"))));
+    assert!(want.rules.contains(&ip("203.0.113.7")));
+    let table: Vec<_> = want.routes.keys().filter(|k| k.table == VIP_TABLE).map(|k| k.destination).collect();
+    assert_eq!(table, [net("0.0.0.0/0"), net("192.0.2.0/24")]);
+    assert_eq!(want.host_routes.len(), 2, "in table 1 and in main");
+}
+
+#[test]
+fn an_interface_vip_is_on_the_nic_and_nothing_is_silenced() {
+    let want = kernel(&desired(plug(VipMode::Interface)), &Facts::new(), &policy());
+    assert!(!want.silent);
+    let nic = Device::Nic(NIC.parse().unwrap());
+    let on_nic = |s, length| Address { device: nic, ip: ip(s), length };
+    assert_eq!(want.addresses, [on_nic("192.0.2.10", 24), on_nic("203.0.113.7", 32)].into());
+    let key = RouteKey { table: VIP_TABLE, destination: net("192.0.2.0/24") };
+    assert_eq!(want.routes[&key].source, Some(ip("203.0.113.7")));
+}
+
+#[test]
+fn under_active_standby_keepalived_holds_an_interface_vip() {
+    let policy = Policy { active_standby: true, ..policy() };
+    let want = kernel(&desired(plug(VipMode::Interface)), &Facts::new(), &policy);
+    assert_eq!(want.addresses.len(), 1);
+    assert!(want.rules.is_empty());
+    assert!(want.routes.keys().all(|k| k.table == MAIN_TABLE));
+}
+
+#[test]
+fn the_only_address_the_nic_got_by_itself_is_a_front_end_address() {
+    let mut plugged = plug(VipMode::Anycast);
+    plugged.vips.push(Vip {
+        ip: ip("2001:db8:100::7"),
+        subnet: net("2001:db8:1::/64"),
+        gateway: Some(ip("2001:db8:1::1")),
+        host_routes: vec![],
+    });
+    let slaac = address("2001:db8:1::f816:3eff:fe00:1/64", false);
+    assert_eq!(frontends(&plugged, &facts(vec![])).len(), 1);
+    let found = frontends(&plugged, &facts(vec![slaac]));
+    assert_eq!(found[1].ip, slaac.net.addr());
+    assert_eq!(found[1].gateway, Some(ip("2001:db8:1::1")));
+    let two = facts(vec![slaac, address("2001:db8:1::2/64", false)]);
+    assert_eq!(frontends(&plugged, &two).len(), 1, "which of the two is not ours to guess");
+}
+
+#[test]
+fn each_closed_gate_says_what_is_missing() {
+    let (me, held) = (registration("me", "203.0.113.7", "192.0.2.10"), facts(vec![address("192.0.2.10/24", true)]));
+    let anycast = desired(plug(VipMode::Anycast));
+    let ask = |r: &Registration, d: &Desired, f: &Facts, p: &Policy| announced(r, d, f, p);
+    let open = ask(&me, &anycast, &held, &policy()).unwrap();
+    assert!(open.here);
+
+    let closed = |r: &Registration, d: &Desired, f: &Facts, p: &Policy, words: &str| {
+        let why = ask(r, d, f, p).unwrap_err();
+        assert!(why.contains(words), "{why}");
+    };
+    closed(&me, &Desired::default(), &held, &policy(), "not plugged");
+    closed(&me, &desired(plug(VipMode::Noarp)), &held, &policy(), "never announced");
+    closed(&me, &desired(plug(VipMode::Interface)), &held, &policy(), "never announced");
+    closed(&me, &anycast, &Facts::new(), &policy(), "not on the front-end NIC yet");
+    let tentative = NicAddress { tentative: true, ..address("192.0.2.10/24", true) };
+    closed(&me, &anycast, &facts(vec![tentative]), &policy(), "tentative");
+    let duplicate = NicAddress { duplicate: true, ..tentative };
+    closed(&me, &anycast, &facts(vec![duplicate]), &policy(), "somebody else");
+    closed(&registration("me", "203.0.113.7", "192.0.2.11"), &anycast, &held, &policy(), "not a front-end address");
+    let elsewhere = Policy { allowed_prefixes: vec![], ..policy() };
+    closed(&me, &anycast, &held, &elsewhere, "allowed_prefixes");
+    let other_hops = Policy { allowed_nexthops: Some(vec![net("198.51.100.0/24")]), ..policy() };
+    closed(&me, &anycast, &held, &other_hops, "allowed_nexthops");
+    closed(&registration("other", "203.0.113.8", "198.51.100.1"), &anycast, &held, &policy(), "no front-end subnet");
+    let gone = Registration { peer: Some("tor-x".parse().unwrap()), ..me.clone() };
+    closed(&gone, &anycast, &held, &policy(), "not configured any more");
+}
+
+#[test]
+fn for_a_foreign_next_hop_the_registration_alone_counts() {
+    let foreign = registration("other", "203.0.113.8", "192.0.2.20");
+    let anycast = desired(plug(VipMode::Anycast));
+    assert!(!announced(&foreign, &anycast, &Facts::new(), &policy()).unwrap().here);
+    // But a next hop of ours is ours, whatever the registration calls the amphora.
+    let ours = registration("other", "203.0.113.8", "192.0.2.10");
+    announced(&ours, &anycast, &Facts::new(), &policy()).unwrap_err();
+}

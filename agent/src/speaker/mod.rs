@@ -1,0 +1,180 @@
+//! The way to the BGP speaker: found or started, configured, and lost again at any moment.
+//!
+//! A keeper task does what may take long (starting gobgpd, dialling, probing) and tells by a [`State`]
+//! whether there is a speaker to talk to. The converging task talks to it through a [`Link`] and the API's
+//! readers through a [`View`]; a call that fails by silence makes the keeper start over, so nobody waits for
+//! a dead speaker twice.
+
+mod keeper;
+mod process;
+mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bgp::{Announcement, Change, Error, Global, Peer, Prefix, RestartTime, Speaker, Table};
+use tokio::sync::{mpsc, watch};
+
+pub use view::{PeerView, View};
+
+/// More VIPs than this are read as the whole table.
+const ONE_BY_ONE: usize = 64;
+
+/// What the speaker shall be.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its gRPC socket.
+    pub socket: PathBuf,
+    /// AS, router id and where to listen.
+    pub global: Global,
+    /// How long peers keep our routes over a restart of gobgpd; `None` is not at all.
+    pub graceful_restart: Option<RestartTime>,
+    /// The sessions.
+    pub peers: Vec<Peer>,
+    /// Start gobgpd ourselves when nobody listens on the socket: there is no systemd to do it.
+    pub supervise: bool,
+}
+
+/// One life of the speaker, configured up to its policies.
+#[derive(Debug)]
+pub struct Live {
+    number: u64,
+    speaker: Speaker,
+    peers_set: AtomicBool,
+}
+
+/// Whether there is a speaker to talk to.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// No, and why.
+    Down(Arc<str>),
+    /// Yes.
+    Up(Arc<Live>),
+}
+
+impl State {
+    /// Why there is none.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self {
+            Self::Down(why) => why.to_string(),
+            Self::Up(_) => "the speaker has just come back".to_owned(),
+        }
+    }
+}
+
+/// What the speaker holds: each prefix as we would announce it, or `None` for a path that is not ours in
+/// form and has to go or be announced over.
+pub type Announced = BTreeMap<Prefix, Option<Announcement>>;
+
+/// The converging task's end.
+#[derive(Debug)]
+pub struct Link {
+    setup: Arc<Setup>,
+    state: watch::Receiver<State>,
+    /// The number of the life that has gone silent.
+    lost: mpsc::Sender<u64>,
+}
+
+impl Link {
+    /// Starts the keeper and returns the two ends. To be called within a runtime.
+    #[must_use]
+    pub fn start(setup: Setup) -> (Self, View) {
+        let setup = Arc::new(setup);
+        let (told, state) = watch::channel(State::Down("the speaker is being looked for".into()));
+        let (lost, silent) = mpsc::channel(8);
+        tokio::spawn(keeper::keep(setup.clone(), told, silent));
+        let view = View::new(setup.clone(), state.clone());
+        (Self { setup, state, lost }, view)
+    }
+
+    /// Comings and goings of the speaker.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Whether there is one now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    fn live(&self) -> Option<Arc<Live>> {
+        match &*self.state.borrow() {
+            State::Up(live) => Some(live.clone()),
+            State::Down(_) => None,
+        }
+    }
+
+    /// What the speaker holds of `asked`, or with `everything` all it holds; `None` while it cannot be asked.
+    pub async fn announced(&self, asked: &BTreeSet<Prefix>, everything: bool) -> Option<Announced> {
+        let live = self.live()?;
+        let answer = if everything || asked.len() > ONE_BY_ONE {
+            live.speaker.announcements().await
+        } else if asked.is_empty() {
+            Ok(Table::default())
+        } else {
+            live.speaker.announcements_of(asked).await
+        };
+        match answer {
+            Ok(table) => {
+                for stray in table.strays.iter().filter(|s| s.prefix.is_none()) {
+                    tracing::warn!(
+                        destination = stray.destination,
+                        why = stray.why,
+                        "the speaker holds a foreign path; no peer is sent it"
+                    );
+                }
+                let strays = table.strays.into_iter().filter_map(|s| Some((s.prefix?, None)));
+                let ours = table.announcements.into_iter().map(|a| (a.prefix, Some(a)));
+                Some(strays.chain(ours).filter(|(p, _)| everything || asked.contains(p)).collect())
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the speaker cannot be read");
+                self.failed(&live, &error).await;
+                None
+            }
+        }
+    }
+
+    /// Announces and withdraws, in this order.
+    pub async fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+        let Some(live) = self.live() else {
+            return Err(Error::Lost(self.state().why()));
+        };
+        let result = live.speaker.apply(changes).await;
+        if let Err(error) = &result {
+            self.failed(&live, error).await;
+        }
+        result
+    }
+
+    /// Sets up the sessions once everything that is wanted has been announced: a peer that kept our routes
+    /// over a restart must not see an empty table first.
+    pub async fn settle(&self) {
+        let Some(live) = self.live().filter(|l| !l.peers_set.load(Ordering::Relaxed)) else { return };
+        match live.speaker.set_peers(&self.setup.peers, self.setup.graceful_restart).await {
+            Ok(difference) => {
+                tracing::info!(?difference, "sessions set up");
+                live.peers_set.store(true, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the sessions cannot be set up");
+                self.failed(&live, &error).await;
+            }
+        }
+    }
+
+    async fn failed(&self, live: &Live, error: &Error) {
+        if !matches!(error, Error::Refused { .. } | Error::Invalid(_)) {
+            let _ = self.lost.send(live.number).await;
+        }
+    }
+}

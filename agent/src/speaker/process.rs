@@ -1,0 +1,159 @@
+//! gobgpd as our own process, where no systemd runs it.
+//!
+//! It is no child in the usual sense: it must outlive us (invariant 3), so it gets its own process group, a
+//! log file instead of our pipes (a Go program dies of a closed stderr), and nobody waits for it but a
+//! reaper. After our own restart it is found by its socket. What ends it when we do not come back is the
+//! dead man's switch ([`crate::deadman`]), started before it.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use bgp::{Flags, Program};
+use nix::{sys::signal::Signal, unistd::User};
+use tokio::{net::UnixStream, process::Command};
+
+use super::Setup;
+use crate::{api::error::with_causes, deadman};
+
+/// Where gobgpd writes. Appended to, so `copytruncate` rotates it.
+const LOG: &str = "/var/log/gobgpd.log";
+/// The accounts it may run as; the first there is.
+const ACCOUNTS: [&str; 2] = ["gobgpd", "nobody"];
+/// From exec to the socket takes 13-36 ms.
+const START: Duration = Duration::from_secs(5);
+/// Given for a Cease to reach the peers.
+const STOP: Duration = Duration::from_secs(5);
+
+/// The program, looked at once.
+#[derive(Debug)]
+pub(super) struct Process {
+    program: Program,
+    flags: Option<Flags>,
+    /// Said once, not at every attempt.
+    complaint: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot run {program}")]
+    Run { program: PathBuf, source: io::Error },
+    #[error("{0} does not look like gobgpd")]
+    NotGobgpd(PathBuf),
+    #[error("cannot prepare {place}")]
+    Prepare { place: PathBuf, source: io::Error },
+    #[error("gobgpd ended at once ({0}); see {LOG}")]
+    Ended(String),
+    #[error("gobgpd did not open its socket within {START:?}; see {LOG}")]
+    NoSocket,
+}
+
+impl Process {
+    pub(super) fn new(setup: &Setup) -> Self {
+        let exists = |name: &&&str| User::from_name(name).is_ok_and(|u| u.is_some());
+        let user = ACCOUNTS.iter().find(exists).unwrap_or(&"nobody");
+        let program = Program { path: find("gobgpd"), socket: setup.socket.clone(), user: (*user).to_owned() };
+        Self { program, flags: None, complaint: None }
+    }
+
+    /// Starts gobgpd unless one listens already, and sees to its dead man's switch.
+    pub(super) async fn ensure(&mut self, setup: &Setup) {
+        if let Err(error) = deadman::start(&setup.socket) {
+            tracing::error!(%error, "no dead man's switch; gobgpd would announce on if this agent died");
+        }
+        if UnixStream::connect(&setup.socket).await.is_ok() {
+            return;
+        }
+        match self.start().await {
+            Ok(()) => self.complaint = None,
+            Err(error) => {
+                let complaint = with_causes(&error);
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::error!(error = complaint, "gobgpd cannot be started; trying again");
+                }
+                self.complaint = Some(complaint);
+            }
+        }
+    }
+
+    async fn start(&mut self) -> Result<(), StartError> {
+        if self.flags.is_none() {
+            self.flags = Some(self.look().await?);
+        }
+        let flags = self.flags.as_ref().expect("looked at above");
+        let prepare = |place: &Path| {
+            let place = place.to_owned();
+            move |source| StartError::Prepare { place, source }
+        };
+        self.program.prepare().map_err(prepare(&self.program.socket))?;
+        let log = OpenOptions::new().create(true).append(true).open(LOG).map_err(prepare(Path::new(LOG)))?;
+        let errors = log.try_clone().map_err(prepare(Path::new(LOG)))?;
+        let argv = self.program.command(flags);
+        let run = |source| StartError::Run { program: self.program.path.clone(), source };
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]).envs(self.program.environment());
+        command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0).kill_on_drop(false);
+        let mut child = command.spawn().map_err(run)?;
+        tracing::info!(pid = child.id(), version = ?flags.version, user = self.program.user, "started gobgpd");
+        if flags.version < (4, 6) {
+            tracing::warn!(version = ?flags.version, "gobgpd before 4.6 has known faults a peer can reach; upgrade it");
+        }
+        let listening = async {
+            while UnixStream::connect(&self.program.socket).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            () = listening => {}
+            status = child.wait() => return Err(StartError::Ended(status.map_or_else(|e| e.to_string(), |s| s.to_string()))),
+            () = tokio::time::sleep(START) => {
+                let _ = child.start_kill();
+                let _ = child.wait().await;
+                return Err(StartError::NoSocket);
+            }
+        }
+        self.program.take_over().map_err(prepare(&self.program.socket))?;
+        tokio::spawn(async move {
+            let status = child.wait().await; // or it would stay a zombie
+            tracing::warn!(?status, "gobgpd has ended");
+        });
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Flags, StartError> {
+        let say = async |flag: &str| {
+            let output = Command::new(&self.program.path).arg(flag).stdin(Stdio::null()).output().await;
+            let output = output.map_err(|source| StartError::Run { program: self.program.path.clone(), source })?;
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let (version, help) = (say("--version").await?, say("--help").await?);
+        Flags::parse(&version, &help).ok_or_else(|| StartError::NotGobgpd(self.program.path.clone()))
+    }
+
+    /// Ends the gobgpd behind the socket: it runs with another AS than configured.
+    pub(super) async fn stop(&self, setup: &Setup) {
+        tracing::warn!("stopping gobgpd to start it with the configured AS and router id");
+        let Ok(stream) = UnixStream::connect(&setup.socket).await else { return };
+        let Some(pid) = stream.peer_cred().ok().and_then(|c| c.pid()).map(nix::unistd::Pid::from_raw) else { return };
+        let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
+        let ended = async {
+            while UnixStream::connect(&setup.socket).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(STOP, ended).await.is_err() {
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// The first program of this name in the usual places.
+fn find(name: &str) -> PathBuf {
+    let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+    let mut found = places.iter().map(|p| Path::new(p).join(name)).filter(|p| p.is_file());
+    found.next().unwrap_or_else(|| name.into())
+}

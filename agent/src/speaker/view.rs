@@ -1,0 +1,149 @@
+//! The speaker for readers: what it says right now, for the API.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use bgp::{Error, Family, PeerId, Prefix, Session, SessionState};
+use serde::Serialize;
+use tokio::sync::watch;
+use utoipa::ToSchema;
+
+use super::{Live, Setup, State};
+use crate::api::error::with_causes;
+
+/// A view on the speaker.
+#[derive(Clone, Debug)]
+pub struct View {
+    setup: Arc<Setup>,
+    state: watch::Receiver<State>,
+}
+
+/// One BGP session.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct PeerView {
+    /// The name in `[bgp_peer:NAME]`.
+    #[schema(value_type = String)]
+    peer_id: PeerId,
+    #[schema(value_type = String)]
+    peer_ip: IpAddr,
+    remote_as: u32,
+    /// The state of RFC 4271: `Idle`, `Connect`, `Active`, `OpenSent`, `OpenConfirm` or `Established`.
+    state: &'static str,
+    /// When it came up or last went down, in seconds since 1970; null if it never was up.
+    since: Option<u64>,
+    /// The negotiated hold time in seconds, while up.
+    hold_time: Option<u64>,
+    /// The negotiated keepalive interval in seconds, while up.
+    keepalive_interval: Option<u64>,
+    /// The address families both sides take, while up.
+    #[schema(value_type = Vec<String>)]
+    families: Vec<Family>,
+    /// The peer offers ADD-PATH. A route reflector without it passes on one of our next hops only.
+    add_path: bool,
+    /// TCP MD5 is in force.
+    md5: bool,
+    /// Only this many hops away is the peer listened to (GTSM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_hops: Option<u8>,
+    /// We do not dial.
+    passive: bool,
+    /// Routes sent to it.
+    advertised: u64,
+    /// NOTIFICATION messages from it; each ended a session.
+    notifications_received: u64,
+    /// NOTIFICATION messages to it.
+    notifications_sent: u64,
+    /// Why it is not up, as far as this side can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+impl View {
+    pub(super) fn new(setup: Arc<Setup>, state: watch::Receiver<State>) -> Self {
+        Self { setup, state }
+    }
+
+    fn live(&self) -> Result<Arc<Live>, String> {
+        match &*self.state.borrow() {
+            State::Up(live) => Ok(live.clone()),
+            State::Down(why) => Err(why.to_string()),
+        }
+    }
+
+    /// What the speaker announces, and what each peer is sent: everything, or one prefix.
+    pub async fn advertised(
+        &self,
+        only: Option<Prefix>,
+    ) -> Result<(BTreeSet<Prefix>, BTreeMap<PeerId, BTreeSet<Prefix>>), String> {
+        let live = self.live()?;
+        let read = async {
+            let table = match only {
+                Some(prefix) => live.speaker.announcements_of(&[prefix]).await?,
+                None => live.speaker.announcements().await?,
+            };
+            let mut sent = BTreeMap::new();
+            for peer in &self.setup.peers {
+                let routes = match live.speaker.advertised(peer.address, only).await {
+                    Ok(routes) => routes,
+                    Err(Error::Refused { .. }) => continue, // not set up yet
+                    Err(error) => return Err(error),
+                };
+                sent.insert(peer.id.clone(), routes.into_iter().map(|r| r.prefix).collect());
+            }
+            Ok((table.announcements.into_iter().map(|a| a.prefix).collect(), sent))
+        };
+        read.await.map_err(|e: Error| with_causes(&e))
+    }
+
+    /// The sessions, in the order of the configuration.
+    pub async fn peers(&self) -> Result<Vec<PeerView>, String> {
+        let sessions = self.live()?.speaker.sessions().await.map_err(|e| with_causes(&e))?;
+        let session = |peer: &bgp::Peer| sessions.iter().find(|s| s.address == peer.address);
+        Ok(self.setup.peers.iter().map(|peer| shown(peer, session(peer))).collect())
+    }
+}
+
+fn shown(peer: &bgp::Peer, session: Option<&Session>) -> PeerView {
+    let state = session.map_or(SessionState::Idle, |s| s.state);
+    let seconds = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map(|d| d.as_secs()).ok();
+    PeerView {
+        peer_id: peer.id.clone(),
+        peer_ip: peer.address,
+        remote_as: peer.remote_as.get(),
+        state: match state {
+            SessionState::Idle => "Idle",
+            SessionState::Connect => "Connect",
+            SessionState::Active => "Active",
+            SessionState::OpenSent => "OpenSent",
+            SessionState::OpenConfirm => "OpenConfirm",
+            SessionState::Established => "Established",
+        },
+        since: session.and_then(|s| s.since).and_then(seconds),
+        hold_time: session.and_then(|s| s.hold_time).map(|d| d.as_secs()),
+        keepalive_interval: session.and_then(|s| s.keepalive).map(|d| d.as_secs()),
+        families: session.map(|s| s.families.clone()).unwrap_or_default(),
+        add_path: session.is_some_and(|s| s.add_path),
+        md5: peer.password.is_some(),
+        ttl_hops: match peer.distance {
+            bgp::Distance::TtlSecurity(hops) => Some(hops.get()),
+            _ => None,
+        },
+        passive: peer.passive,
+        advertised: session.map_or(0, |s| s.advertised),
+        notifications_received: session.map_or(0, |s| s.notifications_received),
+        notifications_sent: session.map_or(0, |s| s.notifications_sent),
+        last_error: (state != SessionState::Established).then(|| match session {
+            None => "the session has not been set up yet".to_owned(),
+            Some(s) if s.notifications_received > 0 => "the peer ended it with a NOTIFICATION; see its log".to_owned(),
+            Some(_) if peer.password.is_some() => {
+                "the peer does not answer; a wrong MD5 password looks the same".to_owned()
+            }
+            Some(_) => "the peer does not answer".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,178 @@
+//! What an operator has asked for: plugs and registrations, and the changes that lead there.
+//!
+//! Only values that passed the API's checks get in, so whoever reads them need not check again.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use bgp::{NextHop, PeerId, Prefix};
+use ipnet::IpNet;
+use netns::{IfName, Mac};
+use serde::{Deserialize, Serialize};
+
+/// Where a VIP lives and who answers ARP and NDP for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VipMode {
+    /// On the front-end NIC; this amphora answers. Octavia's own way.
+    Interface,
+    /// On `lo`; nobody answers: the VIP is routed here by BGP.
+    Anycast,
+    /// On `lo` and never announced: the distributor in front answers.
+    Noarp,
+}
+
+/// One address of a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vip {
+    /// The address itself.
+    pub ip: IpAddr,
+    /// The subnet the controller names with it. In `interface` mode the VIP's own; in the others that of
+    /// the front-end network, where no `frontend_ips` entry says otherwise.
+    pub subnet: IpNet,
+    /// The gateway of that subnet.
+    pub gateway: Option<IpAddr>,
+    /// Static routes of that subnet.
+    pub host_routes: Vec<HostRoute>,
+}
+
+/// A route a tenant set on a Neutron subnet. It may be nonsense, which must not fail a plug.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HostRoute {
+    /// Where to.
+    pub destination: IpNet,
+    /// Through whom.
+    pub nexthop: IpAddr,
+}
+
+/// One address of the front-end NIC: what we announce as next hop, and how replies leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frontend {
+    /// The NIC's address (`vrrp_ip` in Octavia's words).
+    pub ip: IpAddr,
+    /// Its subnet, on-link.
+    pub subnet: IpNet,
+    /// The way to everybody else.
+    pub gateway: Option<IpAddr>,
+}
+
+/// One accepted `POST /1.0/plug/vip/{vip}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plug {
+    /// The front-end NIC.
+    pub mac: Mac,
+    /// Its name inside the namespace.
+    pub interface: IfName,
+    /// Where the VIPs live.
+    pub mode: VipMode,
+    /// The VIP of the path first, then `additional_vips`; never empty.
+    pub vips: Vec<Vip>,
+    /// The NIC's static addresses, at most one a family.
+    pub frontends: Vec<Frontend>,
+    /// The NIC's MTU in bytes.
+    pub mtu: Option<u32>,
+    /// The NIC is a virtual function.
+    #[serde(default)]
+    pub is_sriov: bool,
+    /// The caller was told 202. A plug that was not acknowledged is completed by a retry; one that was
+    /// answers 409 to it.
+    pub acknowledged: bool,
+}
+
+impl Plug {
+    /// The VIP it was plugged by.
+    #[must_use]
+    pub fn primary(&self) -> IpAddr {
+        self.vips[0].ip
+    }
+
+    /// Whether `ip` is one of its VIPs.
+    #[must_use]
+    pub fn has_vip(&self, ip: IpAddr) -> bool {
+        self.vips.iter().any(|v| v.ip == ip)
+    }
+}
+
+/// Who serves a registered VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Server {
+    /// The amphora of this id.
+    Amphora(String),
+    /// An end point that is no amphora (`/1.0/distributor/vips`).
+    EndPoint,
+}
+
+/// One accepted registration: announce this VIP with that next hop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The VIP.
+    pub vip: Prefix,
+    /// Where the fabric shall send its packets.
+    pub nexthop: NextHop,
+    /// Who serves it.
+    pub server: Server,
+    /// The only peer to hear of it; all of them when absent.
+    pub peer: Option<PeerId>,
+}
+
+/// One step from a desired state to the next. Applying one twice is the same as once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Take this plug, in place of one with the same primary VIP.
+    Plug(Box<Plug>),
+    /// Forget the plug of this primary VIP.
+    Unplug(IpAddr),
+    /// Take this registration, in place of one of the same VIP.
+    Register(Registration),
+    /// Forget the registration of this VIP.
+    Unregister(Prefix),
+}
+
+/// Everything asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// By primary VIP.
+    pub plugs: BTreeMap<IpAddr, Plug>,
+    /// By VIP: one speaker holds one next hop per prefix.
+    pub registrations: BTreeMap<Prefix, Registration>,
+}
+
+impl Desired {
+    /// Takes one change.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Plug(plug) => {
+                self.plugs.insert(plug.primary(), *plug);
+            }
+            Change::Unplug(vip) => {
+                self.plugs.remove(&vip);
+            }
+            Change::Register(registration) => {
+                self.registrations.insert(registration.vip, registration);
+            }
+            Change::Unregister(vip) => {
+                self.registrations.remove(&vip);
+            }
+        }
+    }
+
+    /// The fewest changes that lead here from nothing.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        let plugs = self.plugs.values().cloned().map(|p| Change::Plug(Box::new(p)));
+        plugs.chain(self.registrations.values().cloned().map(Change::Register)).collect()
+    }
+
+    /// The plug that has this VIP, primary or additional.
+    #[must_use]
+    pub fn plug_of(&self, vip: IpAddr) -> Option<&Plug> {
+        self.plugs.get(&vip).or_else(|| self.plugs.values().find(|p| p.has_vip(vip)))
+    }
+
+    /// The plug of this NIC.
+    #[must_use]
+    pub fn plug_on(&self, mac: Mac) -> Option<&Plug> {
+        self.plugs.values().find(|p| p.mac == mac)
+    }
+}
