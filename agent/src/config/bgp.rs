@@ -1,60 +1,58 @@
 //! `[bgp]` and `[bgp_peer:NAME]`, as the speaker's own types.
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr},
     num::NonZeroU8,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
-use ::bgp::{Asn, Community, Distance, Family, HoldTime, Md5Password, Peer, PeerId};
+use ::bgp::{Asn, Community, Distance, Family, HoldTime, Peer, PeerId};
 
-use super::{Bgp, PeerConfig, reader::Reader, sources::read_bounded};
+use super::{Bgp, PeerConfig, password::password, reader::Reader};
 
 const SECTION: &str = "bgp";
 
-/// `None` inside when there is no `[bgp]`.
-pub(super) fn bgp(reader: &mut Reader<'_>) -> Option<Option<Bgp>> {
+/// Every `[bgp_peer:NAME]`; `None` for one with a problem, now noted.
+pub(super) fn peers(reader: &mut Reader<'_>) -> Vec<Option<PeerConfig>> {
     let document = reader.document;
-    let sections: Vec<_> = document.sections.keys().filter(|name| name.starts_with("bgp_peer:")).cloned().collect();
+    let sections: Vec<_> = document.sections.keys().filter(|name| name.starts_with("bgp_peer:")).collect();
     let peers: Vec<_> = sections.iter().map(|section| peer(reader, section)).collect();
     distinct(reader, &sections, &peers);
-    if !document.sections.contains_key(SECTION) {
-        if let Some(first) = sections.first() {
-            let mut problem = reader.at(first, "", "a peer needs a [bgp] section with local_as; add one".to_owned());
-            problem.key = None;
-            reader.problems.push(problem);
+    match sections.first() {
+        Some(first) if !document.sections.contains_key(SECTION) => {
+            reader.section_problem(first, "a peer needs a [bgp] section with local_as; add one".to_owned());
         }
-        return Some(None);
+        None if document.sections.contains_key(SECTION) => {
+            let text = "no [bgp_peer:NAME]: nothing is announced to anybody".to_owned();
+            let warning = reader.at_section(SECTION, text);
+            reader.warnings.push(warning);
+        }
+        _ => {}
     }
-    if sections.is_empty() {
-        let mut warning = reader.at(SECTION, "", "no [bgp_peer:NAME]: nothing is announced to anybody".to_owned());
-        warning.key = None;
-        reader.warnings.push(warning);
-    }
+    peers
+}
+
+/// `[bgp]`, which exists.
+pub(super) fn bgp(reader: &mut Reader<'_>, peers: Vec<Option<PeerConfig>>) -> Option<Bgp> {
     reader.require(SECTION, "local_as", "; write this amphora's AS number");
     let local_as = reader.read(SECTION, "local_as", str::parse::<Asn>);
     let router_id = reader.read(SECTION, "router_id", router_id);
     let speaker = reader.read(SECTION, "speaker", socket);
     let restart = reader.number(SECTION, "graceful_restart_time", 0, 4095_u16); // 12 bits, RFC 4724 section 3
-    let peers: Option<Vec<_>> = peers.into_iter().collect();
-    Some(Some(Bgp {
+    Some(Bgp {
         local_as: local_as?,
         router_id,
         speaker: speaker?,
         graceful_restart: Duration::from_secs(restart?.into()),
-        peers: peers?,
-    }))
+        peers: peers.into_iter().collect::<Option<_>>()?,
+    })
 }
 
 fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
     let id = section["bgp_peer:".len()..].parse::<PeerId>();
     if let Err(error) = &id {
-        let mut problem = reader.at(section, "", error.to_string());
-        problem.key = None;
-        reader.problems.push(problem);
+        reader.section_problem(section, error.to_string());
     }
     reader.require(section, "peer_ip", "; write the neighbor's address");
     reader.require(section, "remote_as", "; write the neighbor's AS number");
@@ -193,65 +191,14 @@ fn families(reader: &mut Reader<'_>, section: &str) -> Option<Vec<Family>> {
     Some(families)
 }
 
-type Authentication = (Option<Md5Password>, Option<PathBuf>);
-
-/// Never weakened: a password that cannot be had is a problem, not a session without one.
-fn password(reader: &mut Reader<'_>, section: &str) -> Option<Authentication> {
-    let before = reader.problems.len();
-    let (inline, file) = (reader.written(section, "auth_password"), reader.written(section, "auth_password_file"));
-    let md5 = reader.choice(section, "auth_type", &[("md5", ())]).is_some();
-    match (reader.written(section, "auth_type"), inline, file) {
-        (false, false, false) => return Some((None, None)),
-        (false, ..) => {
-            reader.problem(section, "auth_type", "is required with a password; set auth_type = md5".to_owned())
-        }
-        (true, false, false) if md5 => {
-            let text = "needs a password; set auth_password_file (or auth_password)".to_owned();
-            reader.problem(section, "auth_type", text);
-        }
-        (true, true, true) => {
-            reader.problem(section, "auth_password", "excludes auth_password_file; remove one of the two".to_owned());
-        }
-        _ => {}
-    }
-    let password = if inline { reader.read(section, "auth_password", str::parse::<Md5Password>) } else { None };
-    let path = reader.path(section, "auth_password_file");
-    let from_file = path.as_deref().and_then(|path| password_file(reader, section, path));
-    (reader.problems.len() == before).then_some((password.or(from_file), path))
-}
-
-fn password_file(reader: &mut Reader<'_>, section: &str, path: &Path) -> Option<Md5Password> {
-    const KEY: &str = "auth_password_file";
-    let shown = path.display();
-    let mut refuse = |text: String| reader.problem(section, KEY, format!("{shown}: {text}"));
-    if !path.is_absolute() {
-        refuse("is a relative path; write an absolute one".to_owned());
-        return None;
-    }
-    let bytes = match read_bounded(path, 4096) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            refuse(format!("cannot be read: {error}"));
-            return None;
-        }
-    };
-    let text = String::from_utf8(bytes).unwrap_or_else(|_| "\u{fffd}".to_owned()); // refused as not ASCII
-    let line = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
-    let password = line.parse::<Md5Password>().map_err(|error| refuse(error.to_string())).ok()?;
-    if fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
-        reader.warn(section, KEY, format!("{shown} is readable by everybody; chmod o-r it"));
-    }
-    Some(password)
-}
-
-fn distinct(reader: &mut Reader<'_>, sections: &[String], peers: &[Option<PeerConfig>]) {
+fn distinct(reader: &mut Reader<'_>, sections: &[&String], peers: &[Option<PeerConfig>]) {
     for (index, peer) in peers.iter().enumerate() {
         let Some(peer) = peer else { continue };
         let same = |other: &&Option<PeerConfig>| other.as_ref().is_some_and(|o| o.peer.address == peer.peer.address);
         if let Some(Some(first)) = peers[..index].iter().find(same) {
             let text =
                 format!("{} is the address of peer {} too; one session per neighbor", peer.peer.address, first.peer.id);
-            reader.problem(&sections[index], "peer_ip", text);
+            reader.problem(sections[index], "peer_ip", text);
         }
     }
 }

@@ -75,9 +75,7 @@ pub(super) fn refuse_unknown(reader: &mut Reader<'_>) {
         let table = options::table_section(section);
         if !options::KNOWN.iter().any(|option| option.section == table) || section == options::PEER {
             let text = "no such section; ours are [distributor], [bgp] and [bgp_peer:NAME]".to_owned();
-            let mut problem = reader.at(section, "", text);
-            problem.key = None;
-            reader.problems.push(problem);
+            reader.section_problem(section, text);
             continue;
         }
         for key in content.options.keys() {

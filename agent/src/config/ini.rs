@@ -62,9 +62,10 @@ pub fn parse(text: &str) -> Result<Ini, Vec<SyntaxError>> {
                 Open::Nothing => error(NO_START),
                 Open::Skipped => {} // belongs to a line already reported
                 Open::Entry => {
-                    let entry = ini.entries.last_mut().expect("an open entry was pushed");
-                    entry.value.push('\n');
-                    entry.value.push_str(line.trim_start_matches(is_space));
+                    if let Some(entry) = ini.entries.last_mut() {
+                        entry.value.push('\n');
+                        entry.value.push_str(line.trim_start_matches(is_space));
+                    }
                 }
             }
         } else if let Some(name) = line.strip_prefix('[') {

@@ -8,6 +8,7 @@ mod distributor;
 mod document;
 pub mod ini;
 mod options;
+mod password;
 mod print;
 mod problem;
 mod reader;
@@ -60,7 +61,8 @@ impl Config {
         let topology = upstream::topology(&mut reader);
         let amphora_id = reader.text("amphora_agent", "amphora_id").filter(|id| !id.is_empty());
         let distributor = distributor::distributor(&mut reader);
-        let bgp = bgp::bgp(&mut reader);
+        let peers = bgp::peers(&mut reader);
+        let bgp = document.sections.contains_key("bgp").then(|| bgp::bgp(&mut reader, peers));
         distributor::refuse_unknown(&mut reader);
         let Reader { problems, warnings, .. } = reader;
         if !problems.is_empty() {
@@ -75,7 +77,10 @@ impl Config {
                 topology: topology?,
                 amphora_id,
                 distributor: distributor?,
-                bgp: bgp?,
+                bgp: match bgp {
+                    Some(bgp) => Some(bgp?),
+                    None => None,
+                },
                 warnings,
                 ignored: ignored(document),
             })

@@ -124,6 +124,15 @@ impl Reader<'_> {
         Problem { place, section: Some(section.to_owned()), key: Some(key.to_owned()), text }
     }
 
+    pub(super) fn at_section(&self, section: &str, text: String) -> Problem {
+        Problem { key: None, ..self.at(section, "", text) }
+    }
+
+    pub(super) fn section_problem(&mut self, section: &str, text: String) {
+        let problem = self.at_section(section, text);
+        self.problems.push(problem);
+    }
+
     /// The line of the option, else of its section.
     pub(super) fn place(&self, section: &str, key: &str) -> Option<Place> {
         let section = self.document.sections.get(section)?;

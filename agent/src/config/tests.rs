@@ -42,7 +42,7 @@ fn an_empty_file_gives_octavias_defaults() {
     assert_eq!(config.api.bind, "[::]:9443".parse().unwrap());
     assert_eq!(config.api.server_cert, Path::new("/etc/octavia/certs/server.pem"));
     assert_eq!(config.api.client_ca, Path::new("/etc/octavia/certs/client_ca.pem"));
-    assert_eq!(config.api.request_read_timeout, Duration::from_secs(180));
+    assert_eq!(config.api.request_read_timeout, Duration::from_mins(3));
     assert_eq!(config.paths.base, Path::new("/var/lib/octavia"));
     assert_eq!(config.heartbeat.interval, Duration::from_secs(10));
     assert_eq!((config.logging.user_facility, config.logging.administrative_facility), (0, 1));
@@ -244,9 +244,12 @@ fn files_are_read_in_oslo_configs_order() {
     }
     for case in oracle["order"].as_array().unwrap() {
         let flags = case["flags"].as_array().unwrap().iter().map(|flag| flag.as_str().unwrap());
-        let flag = |flag: &str| match flag.starts_with('f') {
-            true => Flag::File(root.path().join(flag)),
-            false => Flag::Directory(root.path().join(flag)),
+        let flag = |flag: &str| {
+            if flag.starts_with('f') {
+                Flag::File(root.path().join(flag))
+            } else {
+                Flag::Directory(root.path().join(flag))
+            }
         };
         let sources = Sources::new(flags.map(flag).collect(), root.path());
         assert_eq!(Config::load(&sources).unwrap().amphora_id.as_deref(), case["wins"].as_str(), "{case}");

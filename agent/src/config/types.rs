@@ -25,7 +25,7 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// `loadbalancer_topology`
     pub topology: Topology,
-    /// `amphora_id`; absent outside an OpenStack cloud.
+    /// `amphora_id`; absent outside a cloud.
     pub amphora_id: Option<String>,
     /// `[distributor]`
     pub distributor: Distributor,
@@ -46,9 +46,9 @@ pub struct Logging {
     pub use_syslog: bool,
     /// `syslog_log_facility`, as in `LOG_LOCAL1`.
     pub syslog_facility: String,
-    /// `user_log_facility`: the N of LOCALn for tenant traffic, 0-7.
+    /// `user_log_facility`: the number of `LOG_LOCAL` for tenant traffic, 0-7.
     pub user_facility: u8,
-    /// `administrative_log_facility`: the N of LOCALn for the amphora's own logs, 0-7.
+    /// `administrative_log_facility`: the number of `LOG_LOCAL` for the amphora's own logs, 0-7.
     pub administrative_facility: u8,
 }
 
@@ -111,9 +111,10 @@ pub struct Controller {
 
 impl fmt::Display for Controller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }

@@ -38,9 +38,10 @@ where
         if first.len() + more.len() + data.len() > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        match first.is_empty() {
-            true => first = data, // most bodies are one frame: no copy
-            false => more.extend_from_slice(&data),
+        if first.is_empty() {
+            first = data; // most bodies are one frame: no copy
+        } else {
+            more.extend_from_slice(&data);
         }
     }
     if more.is_empty() {

@@ -70,7 +70,9 @@ mod tests {
     fn certificate(names: &[(DnType, &str)]) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        names.iter().for_each(|(kind, name)| params.distinguished_name.push(kind.clone(), *name));
+        for (kind, name) in names {
+            params.distinguished_name.push(kind.clone(), *name);
+        }
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
     }
 

@@ -64,7 +64,7 @@ impl Default for Limits {
             connections: usize::try_from(descriptors / 4 * 3).map_or(2048, |most| most.clamp(16, 2048)),
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
-            body: Duration::from_secs(180),
+            body: Duration::from_mins(3),
             stalled_write: Duration::from_secs(30),
             grace: Duration::from_secs(10),
         }
@@ -134,7 +134,7 @@ async fn accept(listener: &TcpListener, slots: &Arc<Slots>) -> Option<(TcpStream
     match listener.accept().await {
         Ok((tcp, address)) => Some((tcp, address, slots.take().await)),
         Err(error) => {
-            if matches!(error.raw_os_error(), Some(libc_errno) if out_of_descriptors(libc_errno)) {
+            if matches!(error.raw_os_error(), Some(errno) if out_of_descriptors(errno)) {
                 tracing::warn!(%error, "accept failed; the connection idle longest is closed");
                 slots.close_idle();
             } else {
@@ -202,16 +202,15 @@ impl Server {
             () = slot.wanted().cancelled() => None,
             () = stop.cancelled() => None,
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                loop {
-                    match timeout(LINGER, connection.as_mut()).await {
-                        Ok(ended) => break ended,
-                        Err(_) if slot.is_busy() => {} // its request may finish
-                        Err(_) => return tracing::debug!("closed"),
-                    }
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            connection.as_mut().graceful_shutdown();
+            loop {
+                match timeout(LINGER, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    Err(_) if slot.is_busy() => {} // its request may finish
+                    Err(_) => return tracing::debug!("closed"),
                 }
             }
         };
@@ -224,10 +223,9 @@ impl Server {
 /// A certificate we refuse is worth a line; a port scan is not.
 fn refused(error: &io::Error) {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
-            tracing::info!(%error, "client refused");
-        }
-        _ => tracing::debug!(%error, "no handshake"),
+    if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = tls {
+        tracing::info!(%error, "client refused");
+    } else {
+        tracing::debug!(%error, "no handshake");
     }
 }

@@ -51,11 +51,11 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) async fn start(limits: Limits) -> Self {
-        Self::with(Authority::new(), limits, TlsVersion::Tls12).await
+    pub(crate) fn start(limits: Limits) -> Self {
+        Self::with(Authority::new(), limits, TlsVersion::Tls12)
     }
 
-    pub(crate) async fn with(ca: Authority, limits: Limits, minimum: TlsVersion) -> Self {
+    pub(crate) fn with(ca: Authority, limits: Limits, minimum: TlsVersion) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (cert, client_ca) = (files.path().join("server.pem"), files.path().join("client_ca.pem"));
         std::fs::write(&cert, ca.server().pem).unwrap();
@@ -78,8 +78,7 @@ impl Front {
     }
 
     pub(crate) async fn connect(&self, client: &Client) -> io::Result<TlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(self.address).await?;
-        TlsConnector::from(client.clone()).connect(ServerName::try_from("amphora.test").unwrap(), tcp).await
+        connect(self.address, client).await
     }
 
     /// Sends bytes on a connection of their own and reads to its end.
@@ -93,6 +92,11 @@ impl Front {
     pub(crate) async fn get(&self, client: &Client, path: &str) -> io::Result<String> {
         self.raw(client, format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).await
     }
+}
+
+pub(crate) async fn connect(address: SocketAddr, client: &Client) -> io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    TlsConnector::from(client.clone()).connect(ServerName::try_from("amphora.test").unwrap(), tcp).await
 }
 
 /// What arrives until the server closes.
@@ -137,14 +141,7 @@ fn router(calls: Arc<AtomicUsize>) -> Router {
         .route("/who", get(who))
         .route("/slow", get(slow))
         .route("/big", get(async || vec![b'x'; 64 << 20]))
-        .route(
-            "/panic",
-            get(async || {
-                if true {
-                    panic!("on purpose")
-                }
-            }),
-        )
+        .route("/panic", get(panics))
         .route("/status/{code}", get(status))
         .route("/body", put(upload))
         .fallback(async || (StatusCode::NOT_FOUND, r#"{"error":"Not Found","http_code":404}"#))
@@ -153,4 +150,8 @@ fn router(calls: Arc<AtomicUsize>) -> Router {
             calls.fetch_add(1, SeqCst);
             async move { request }
         }))
+}
+
+async fn panics() {
+    panic!("on purpose");
 }

@@ -12,7 +12,7 @@ use crate::front::{Front, ask, read_all, status_of};
 
 #[tokio::test]
 async fn whatever_is_sent_the_status_is_one_the_controller_knows() {
-    let front = Front::start(Limits::default()).await;
+    let front = Front::start(Limits::default());
     let client = front.client();
     let close = "host: a\r\nconnection: close\r\n\r\n";
     for (request, status, body) in [
@@ -65,7 +65,7 @@ async fn whatever_is_sent_the_status_is_one_the_controller_knows() {
 /// Larger than what is read of a head: 400, or closed because the client was still sending.
 #[tokio::test]
 async fn heads_without_end_are_refused_with_a_status_the_controller_knows() {
-    let front = Front::start(Limits::default()).await;
+    let front = Front::start(Limits::default());
     let client = front.client();
     let many = "x-header: some value\r\n".repeat(25_000);
     for head in [
@@ -90,7 +90,7 @@ async fn heads_without_end_are_refused_with_a_status_the_controller_knows() {
 
 #[tokio::test]
 async fn a_body_may_wait_for_100_continue() {
-    let front = Front::start(Limits::default()).await;
+    let front = Front::start(Limits::default());
     let mut tls = front.connect(&front.client()).await.unwrap();
     tls.write_all(b"PUT /body HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 4\r\nconnection: close\r\n\r\n")
         .await
@@ -104,7 +104,7 @@ async fn a_body_may_wait_for_100_continue() {
 
 #[tokio::test]
 async fn a_panic_ends_its_request_alone() {
-    let front = Front::start(Limits::default()).await;
+    let front = Front::start(Limits::default());
     let client = front.client();
     let mut other = front.connect(&client).await.unwrap();
     let mut same = front.connect(&client).await.unwrap();

@@ -30,7 +30,7 @@ async fn slowest(front: &Front, client: &Client) -> Duration {
 
 #[tokio::test]
 async fn those_who_drip_delay_nobody_and_are_ended() {
-    let front = Front::start(hasty()).await;
+    let front = Front::start(hasty());
     let client = front.client();
     let (mut silent, mut dripping) = (Vec::new(), Vec::new());
     for _ in 0..100 {
@@ -57,9 +57,9 @@ async fn those_who_drip_delay_nobody_and_are_ended() {
             if !start.is_empty() {
                 let _ = tls.write_all(if start.ends_with("chunked\r\n\r\n") { b"1\r\nx\r\n" } else { b"x" }).await;
             }
-            match timeout(Duration::from_millis(100), tls.read_buf(&mut answer)).await {
-                Ok(Ok(0) | Err(_)) => break,
-                _ => {}
+            let read = timeout(Duration::from_millis(100), tls.read_buf(&mut answer)).await;
+            if matches!(read, Ok(Ok(0) | Err(_))) {
+                break;
             }
         }
         (start, begun.elapsed(), String::from_utf8(answer).unwrap())
@@ -76,7 +76,7 @@ async fn those_who_drip_delay_nobody_and_are_ended() {
 
 #[tokio::test]
 async fn when_full_the_longest_idle_makes_room_and_work_in_hand_stays() {
-    let front = Front::start(Limits { connections: 8, ..Limits::default() }).await;
+    let front = Front::start(Limits { connections: 8, ..Limits::default() });
     let client = front.client();
     let mut idle = Vec::new();
     for _ in 0..8 {
@@ -113,7 +113,7 @@ async fn when_full_the_longest_idle_makes_room_and_work_in_hand_stays() {
 
 #[tokio::test]
 async fn an_answer_nobody_reads_is_given_up() {
-    let front = Front::start(Limits { connections: 1, ..hasty() }).await;
+    let front = Front::start(Limits { connections: 1, ..hasty() });
     let client = front.client();
     let mut deaf = front.connect(&client).await.unwrap();
     deaf.write_all(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
@@ -127,7 +127,7 @@ async fn an_answer_nobody_reads_is_given_up() {
 
 #[tokio::test]
 async fn stopping_lets_requests_in_hand_finish() {
-    let front = Front::start(Limits { grace: 5 * SECOND, ..Limits::default() }).await;
+    let front = Front::start(Limits { grace: 5 * SECOND, ..Limits::default() });
     let client = front.client();
     let mut idle = front.connect(&client).await.unwrap();
     ask(&mut idle, "/").await.unwrap();
@@ -146,7 +146,7 @@ async fn stopping_lets_requests_in_hand_finish() {
 
 #[tokio::test]
 async fn stopping_waits_no_longer_than_the_grace_period() {
-    let front = Front::start(Limits { grace: Duration::from_millis(200), ..Limits::default() }).await;
+    let front = Front::start(Limits { grace: Duration::from_millis(200), ..Limits::default() });
     let mut tls = front.connect(&front.client()).await.unwrap();
     tls.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     while front.calls() == 0 {

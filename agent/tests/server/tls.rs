@@ -18,7 +18,7 @@ use rustls::version::{TLS12, TLS13};
 
 #[tokio::test]
 async fn nobody_without_a_certificate_of_our_ca_reaches_a_handler() {
-    let front = Front::start(Limits::default()).await;
+    let front = Front::start(Limits::default());
     let other = Authority::new();
     let strangers = [
         ("none", None),
@@ -44,7 +44,7 @@ async fn nobody_without_a_certificate_of_our_ca_reaches_a_handler() {
 #[tokio::test]
 async fn certificates_of_old_and_new_cas_are_let_in() {
     for ca in [Authority::new(), Authority::without_key_identifier(), Authority::with_sha512_identifier()] {
-        let front = Front::with(ca, Limits::default(), TlsVersion::Tls12).await;
+        let front = Front::with(ca, Limits::default(), TlsVersion::Tls12);
         for version in [&TLS12, &TLS13] {
             for (usages, identifier) in
                 [(vec![], false), (vec![ClientAuth], true), (vec![ClientAuth, ServerAuth], false)]
@@ -62,7 +62,7 @@ async fn certificates_of_old_and_new_cas_are_let_in() {
 
 #[tokio::test]
 async fn the_minimum_version_holds() {
-    let front = Front::with(Authority::new(), Limits::default(), TlsVersion::Tls13).await;
+    let front = Front::with(Authority::new(), Limits::default(), TlsVersion::Tls13);
     let identity = front.ca.controller();
     front.get(&pki::client(&front.ca, Some(&identity), &TLS12), "/").await.unwrap_err();
     assert!(
@@ -72,7 +72,7 @@ async fn the_minimum_version_holds() {
 
 #[tokio::test]
 async fn a_new_server_certificate_serves_the_next_connection_and_a_broken_one_none() {
-    let front = Front::start(Limits::default()).await;
+    let front = Front::start(Limits::default());
     let client = front.client();
     let path = front.files.path().join("server.pem");
     let shown = async || {
@@ -107,7 +107,7 @@ async fn a_new_server_certificate_serves_the_next_connection_and_a_broken_one_no
 /// With session resumption the second connection would be taken without a look at the new CA.
 #[tokio::test]
 async fn a_replaced_client_ca_shuts_out_those_it_did_not_sign() {
-    let front = Front::start(Limits::default()).await;
+    let front = Front::start(Limits::default());
     for version in [&TLS12, &TLS13] {
         let (old, new) = (front.ca.controller(), Authority::new());
         let path = front.files.path().join("client_ca.pem");

@@ -55,10 +55,8 @@ fn a_reference_may_name_any_option_that_is_set() {
 
 #[test]
 fn references_cost_no_more_than_their_bound() {
-    let mut text = "[DEFAULT]\na0 = \n".to_owned();
-    for n in 1..64 {
-        text += &format!("a{n} = $a{m}$a{m}$a{m}$a{m}\n", m = n - 1);
-    }
+    let lines: Vec<_> = (1..64).map(|n| format!("a{n} = $a{m}$a{m}$a{m}$a{m}\n", m = n - 1)).collect();
+    let text = format!("[DEFAULT]\na0 = \n{}", lines.concat());
     let error = document(&(text.clone() + "[amphora_agent]\namphora_id = $a63\n")).text("amphora_agent", "amphora_id");
     assert!(error.unwrap_err().contains("too many"));
     let long = format!("[DEFAULT]\na = {}\nb = $a$a$a\n", "x".repeat(30_000));
