@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::addresses::{ANYCAST, Dual, FRONTEND, Family, MANAGEMENT, amphora_host, tor_host};
 use crate::api::Api;
 use crate::error::{Result, chain, io};
+use crate::lock;
 use crate::node::Node;
 use crate::pki::Pki;
 use crate::place::{Place, command};
@@ -37,7 +38,7 @@ pub struct Amphora {
     node: Node,
     index: usize,
     id: String,
-    amphora_as: u32,
+    asn: u32,
     controller: Place,
     pki: Arc<Pki>,
     agent: Mutex<Option<Proc>>,
@@ -49,13 +50,13 @@ impl Amphora {
     pub(crate) fn new(
         node: Node,
         index: usize,
-        amphora_as: u32,
+        asn: u32,
         controller: Place,
         pki: Arc<Pki>,
         ports: [String; 2],
     ) -> Self {
         let id = format!("00000000-0000-4000-8000-{:012}", index + 1);
-        Self { node, index, id, amphora_as, controller, pki, agent: Mutex::default(), ports }
+        Self { node, index, id, asn, controller, pki, agent: Mutex::default(), ports }
     }
 
     /// Writes certificates and base configuration, and puts the speaker in place.
@@ -155,7 +156,7 @@ speaker = unix://{}
             ANYCAST.v6,
             FRONTEND.v4,
             FRONTEND.v6,
-            self.amphora_as,
+            self.asn,
             crate::speaker::SOCKET
         )
     }
@@ -179,14 +180,14 @@ speaker = unix://{}
         agent.args(["--config-file", "/etc/octavia/amphora-agent.conf"]);
         agent.args(["--config-dir", "/etc/octavia/amphora-agent.conf.d"]).envs(env.iter().copied());
         let agent = self.node.spawn("agent", &mut agent)?;
-        *self.agent.lock().expect("no thread panics holding it") = Some(agent.clone());
+        *lock(&self.agent) = Some(agent.clone());
         Ok(agent)
     }
 
     /// The agent's process, if it was started.
     #[must_use]
     pub fn agent(&self) -> Option<Proc> {
-        self.agent.lock().expect("no thread panics holding it").clone()
+        lock(&self.agent).clone()
     }
 
     /// Kills the agent with SIGKILL.

@@ -23,7 +23,7 @@ use crate::error::{Error, Result, chain, io};
 use crate::place::Place;
 
 /// How long the controller waits (`rest_request_read_timeout`).
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -69,7 +69,8 @@ impl std::fmt::Debug for Api {
 impl Api {
     /// A client in `from` of the agent at `to`, whose certificate must be for the host name `host` (an amphora id).
     pub fn new(from: Place, to: SocketAddr, host: &str, tls: Arc<ClientConfig>) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("make a runtime"))?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("make a runtime"))?;
         Ok(Self { from, to, host: host.into(), tls, runtime, kept: None })
     }
 

@@ -34,7 +34,10 @@ impl Capture {
         let errors = place.log_path(&log);
         // 32 MiB of buffer and short packets: hundreds of connections open at once.
         let mut program = command(["tcpdump", "--immediate-mode", "-B", "32768", "-s", "256", "-U", "-n", "-i", nic]);
-        program.args(["-w", "-", filter]).stdout(pcap).stderr(File::create(&errors).map_err(io(errors.display().to_string()))?);
+        program
+            .args(["-w", "-", filter])
+            .stdout(pcap)
+            .stderr(File::create(&errors).map_err(io(errors.display().to_string()))?);
         let tcpdump = place.spawn_into(&log, &mut program)?;
         wait_for(&format!("tcpdump captures on {nic}"), Duration::from_secs(5), || {
             let said = fs::read_to_string(&errors).unwrap_or_default();

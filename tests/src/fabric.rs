@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::addresses::{
-    ANYCAST, CLIENT, CONTROLLER_HOST, FRONTEND, Family, MANAGEMENT, PEERING, PEERING_ROUTER_HOST, amphora_host, tor_host,
-    transit,
+    ANYCAST, CLIENT, CONTROLLER_HOST, FRONTEND, Family, MANAGEMENT, PEERING, PEERING_ROUTER_HOST, amphora_host,
+    tor_host, transit,
 };
 use crate::amphora::{Amphora, FRONTEND_NIC, MANAGEMENT_NIC, frontend_mac};
 use crate::error::Result;

@@ -5,6 +5,12 @@
 //! the nodes, files are written to overlays. A lab ends completely when it is dropped, and also when its program is
 //! killed. Tests that fail must panic (`unwrap`): then the lab shows its logs and keeps them.
 
+#![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
+#![allow(clippy::missing_panics_doc, reason = "each expect states what always holds")]
+#![allow(clippy::format_push_string, clippy::format_collect, reason = "configurations read better than they run")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub mod addresses;
 pub mod amphora;
 pub mod api;
@@ -37,6 +43,11 @@ pub use speaker::Gobgpd;
 pub use tor::{Neighbours, Tor, TorKind, TorOptions};
 pub use wait::wait_for;
 pub use workdir::Workdir;
+
+/// Locks a mutex whose value is whole at any time, so that a panic elsewhere does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Says that a test did not run, on a line of its own that a summary can count: `SKIPPED: test: reason`. For the one
 /// thing a machine may lack, a gobgpd 4.x; everything else that is missing is a failure.

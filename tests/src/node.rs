@@ -29,7 +29,9 @@ impl Node {
         BufReader::new(stdout).read_line(&mut said).map_err(io(format!("boot {name}")))?;
         if said != "ready\n" {
             let ended = init.wait().map_err(io(format!("boot {name}")))?;
-            return Err(Error::Missing(format!("{name} did not boot: lab-init ended with {ended}; see its message above")));
+            return Err(Error::Missing(format!(
+                "{name} did not boot: lab-init ended with {ended}; see its message above"
+            )));
         }
         let place = Place::of(name, init.id(), workdir.path())?;
         let stdin = init.stdin.take();

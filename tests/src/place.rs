@@ -16,6 +16,7 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 
 use crate::error::{Error, Result, io};
+use crate::lock;
 use crate::process::{Proc, collect};
 
 /// How long a command may run that is expected to end by itself.
@@ -106,7 +107,7 @@ impl Place {
     pub(crate) fn spawn_into(&self, log: &str, command: &mut Command) -> Result<Proc> {
         let child = self.start(command.stdin(Stdio::null()))?;
         let proc = Proc::watch(format!("{} {log}", self.name), self.log_path(log), child)?;
-        self.procs.lock().expect("no thread panics holding the list").push(proc.clone());
+        lock(&self.procs).push(proc.clone());
         Ok(proc)
     }
 
@@ -141,8 +142,7 @@ impl Place {
 
     /// Opens a TCP connection from here.
     pub fn connect(&self, to: SocketAddr, timeout: Duration) -> Result<TcpStream> {
-        self.within(|| TcpStream::connect_timeout(&to, timeout))?
-            .map_err(io(format!("{}: connect to {to}", self.name)))
+        self.within(|| TcpStream::connect_timeout(&to, timeout))?.map_err(io(format!("{}: connect to {to}", self.name)))
     }
 
     /// Runs the machine's own `ip -batch -` on this network: one `ip` command a line, without `ip`. It runs with this
@@ -164,7 +164,7 @@ impl Place {
     /// Waits for every process started here, once the node's init is gone and the kernel has killed them all. Without
     /// this, init would stay a zombie: a PID namespace ends when its last process is reaped.
     pub(crate) fn reap_all(&self) {
-        for proc in self.procs.lock().expect("no thread panics holding the list").drain(..) {
+        for proc in lock(&self.procs).drain(..) {
             proc.wait_forever();
         }
     }
@@ -209,7 +209,10 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Resul
     thread::scope(|scope| scope.spawn(f).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the lab makes nodes: more than the network, and without the product's crate")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the lab makes nodes: more than the network, and without the product's crate"
+)]
 fn detach(flags: CloneFlags) -> io::Result<()> {
     nix::sched::unshare(flags).map_err(|errno| io::Error::other(format!("unshare {flags:?} (root is needed): {errno}")))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result, io};
+use crate::lock;
 
 /// A running or ended process. Clones are the same process; dropping one does not end it, the end of its node does.
 #[derive(Clone)]
@@ -78,13 +79,8 @@ impl Proc {
     /// # Errors
     /// [`Error::Deadline`].
     pub fn wait(&self, within: Duration) -> Result<ExitStatus> {
-        let (end, timed_out) = self
-            .end
-            .1
-            .wait_timeout_while(self.lock(), within, |end| end.is_none())
-            .expect("no thread panics holding the status");
-        match *end {
-            Some(status) if !timed_out.timed_out() => Ok(status),
+        let wait = self.end.1.wait_timeout_while(self.lock(), within, |end| end.is_none());
+        match *wait.unwrap_or_else(PoisonError::into_inner).0 {
             Some(status) => Ok(status),
             None => Err(Error::Deadline { what: format!("the end of {}", self.name), within, last: "running".into() }),
         }
@@ -98,11 +94,11 @@ impl Proc {
 
     pub(crate) fn wait_forever(&self) {
         let ended = self.end.1.wait_while(self.lock(), |end| end.is_none());
-        drop(ended.expect("no thread panics holding the status"));
+        drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<ExitStatus>> {
-        self.end.0.lock().expect("no thread panics holding the status")
+        lock(&self.end.0)
     }
 }
 

@@ -86,7 +86,8 @@ pub fn start_bare(node: &Place, asn: u32, router_id: Ipv4Addr, neighbours: &[Bar
             text += "[neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 4\n";
         }
         for family in ["ipv4-unicast", "ipv6-unicast"] {
-            let _ = writeln!(text, "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"");
+            let _ =
+                writeln!(text, "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"");
         }
     }
     node.write_file("/etc/gobgpd-bare.toml", text, 0o600)?;

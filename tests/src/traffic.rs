@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::lock;
 use crate::place::Place;
 
 /// How many connections are open at a time.
@@ -55,7 +56,7 @@ pub fn connect(place: &Place, to: SocketAddr, count: usize) -> Result<Split> {
     let client = || {
         while next.fetch_add(1, Ordering::Relaxed) < count {
             let answer = ask(to);
-            let mut split = split.lock().expect("no client panics holding the split");
+            let mut split = lock(&split);
             match answer {
                 Ok(name) => *split.answers.entry(name).or_default() += 1,
                 Err(error) => *split.failures.entry(error.to_string()).or_default() += 1,
@@ -69,7 +70,7 @@ pub fn connect(place: &Place, to: SocketAddr, count: usize) -> Result<Split> {
             }
         });
     })?;
-    Ok(split.into_inner().expect("no client panics holding the split"))
+    Ok(split.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// One connection: the last line of the answer to a request for `/`.

@@ -1,7 +1,7 @@
 //! The lab tested without an agent: bare gobgpds announce a VIP that the test binds by hand.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ use lab::amphora::{FRONTEND_NIC, HAPROXY_NETNS};
 use lab::fabric::TOR_FRONTEND_NIC;
 use lab::speaker::{BareNeighbour, gobgp, start_bare};
 use lab::{
-    Amphora, Capture, Dual, Fabric, Family, Gobgpd, Neighbours, Node, Options, Proc, TorKind, TorOptions, Workdir, command,
+    Amphora, Capture, Dual, Fabric, Family, Gobgpd, Neighbours, Node, Options, Proc, TorKind, TorOptions, Workdir,
+    command,
 };
 use nix::sys::signal::Signal;
 
@@ -30,6 +31,9 @@ fn plug_by_hand(amphora: &Amphora, vip: Dual) {
     node.run(["ip", "netns", "add", HAPROXY_NETNS]).unwrap();
     node.run(["ip", "link", "set", FRONTEND_NIC, "netns", HAPROXY_NETNS, "name", "eth1"]).unwrap();
     let inside = amphora.haproxy_netns().unwrap();
+    // While the NIC's link-local address is tentative the kernel sends no neighbour solicitation for replies from an
+    // address of another interface (ndisc_solicit, net/ipv6/ndisc.c): the first IPv6 answers would wait for a second.
+    inside.sysctl("net/ipv6/conf/eth1/accept_dad", "0").unwrap();
     let (gateway, own) = (FRONTEND.host(tor_host(0)), |family| amphora.frontend(family));
     inside
         .ip(&format!(
@@ -43,6 +47,25 @@ fn plug_by_hand(amphora: &Amphora, vip: Dual) {
             gateway.v6
         ))
         .unwrap();
+    meet_the_gateway(amphora);
+}
+
+/// Resolves the gateway, which makes the gateway know the amphora too. A Linux router that does not yet moves flows about
+/// meanwhile: nexthop_select_path (net/ipv4/nexthop.c) passes over a next hop whose neighbour is incomplete, so that a SYN
+/// and the ACK after it may reach different amphorae, and the second answers with a reset.
+fn meet_the_gateway(amphora: &Amphora) {
+    let inside = amphora.haproxy_netns().unwrap();
+    let gateway = FRONTEND.host(tor_host(0));
+    for family in BOTH {
+        let discard = SocketAddr::new(gateway.of(family), 9);
+        let own = SocketAddr::new(amphora.frontend(family), 0);
+        inside.within(|| UdpSocket::bind(own).unwrap().send_to(b"hello", discard).unwrap()).unwrap();
+        lab::wait_for("the gateway is known", ROUTE_TIME, || {
+            let neighbour = inside.run(["ip", "neigh", "show", "to", &discard.ip().to_string()]).unwrap();
+            if neighbour.contains("REACHABLE") { Ok(()) } else { Err(neighbour) }
+        })
+        .unwrap();
+    }
 }
 
 fn announce(amphora: &Amphora, vip: Dual) {
@@ -275,6 +298,7 @@ fn nothing_is_left_of_a_killed_lab() {
             pids.push(pid.parse().unwrap());
         } else if let Some((_, path)) = line.split_once("workdir ") {
             workdir = path.into();
+            assert!(workdir.exists());
             break;
         }
     }
@@ -290,9 +314,12 @@ fn nothing_is_left_of_a_killed_lab() {
     })
     .unwrap();
     assert_eq!(machine(), before);
-    assert!(workdir.exists(), "a killed program cannot remove its directory");
+    // A killed program cannot remove its directory: the next one does (another test's lab may be that one).
     drop(Workdir::new("next").unwrap());
-    assert!(!workdir.exists(), "but the next one does: {}", workdir.display());
+    lab::wait_for("its directory is gone", Duration::from_secs(5), || {
+        if workdir.exists() { Err(workdir.display().to_string()) } else { Ok(()) }
+    })
+    .unwrap();
 }
 
 /// Alive, and not a zombie that waits for a parent which is not ours to be.

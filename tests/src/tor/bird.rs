@@ -67,9 +67,7 @@ fn protocol(config: &Config, name: &str, neighbour: &str) -> String {
     if let Some(password) = &options.password {
         text += &format!("  password \"{password}\";\n");
     }
-    for (family, prefix, length) in
-        [("ipv4", ANYCAST.of(Family::V4), 32), ("ipv6", ANYCAST.of(Family::V6), 128)]
-    {
+    for (family, prefix, length) in [("ipv4", ANYCAST.of(Family::V4), 32), ("ipv6", ANYCAST.of(Family::V6), 128)] {
         let policy = if options.filters {
             format!("import where net ~ [ {prefix}{{{length},{length}}} ]; export none;")
         } else {
