@@ -49,12 +49,14 @@ impl Dual {
 }
 
 impl Network {
-    /// Host number `n`.
+    /// Host number `n`: its IPv6 address ends in the same digits as its IPv4 address, `.11` and `::11`.
     #[must_use]
     pub fn host(&self, n: u8) -> Dual {
+        let n = u32::from(n);
+        let same_digits = ((n / 100) << 8) | ((n / 10 % 10) << 4) | (n % 10);
         Dual {
-            v4: Ipv4Addr::from_bits(self.v4.addr().to_bits() + u32::from(n)),
-            v6: Ipv6Addr::from_bits(self.v6.addr().to_bits() + u128::from(n)),
+            v4: Ipv4Addr::from_bits(self.v4.addr().to_bits() + n),
+            v6: Ipv6Addr::from_bits(self.v6.addr().to_bits() + u128::from(same_digits)),
         }
     }
 

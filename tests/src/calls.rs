@@ -50,15 +50,15 @@ impl Api {
 }
 
 impl Reply {
-    /// This reply, if its status is `status`.
+    /// This reply, if it is one of the two successes the controller knows, 200 and 202.
     ///
     /// # Errors
     /// [`Error::Http`] with the status and the body there was.
-    pub fn expect_status(self, status: u16) -> Result<Self> {
-        if self.status == status {
+    pub fn success(self) -> Result<Self> {
+        if matches!(self.status, 200 | 202) {
             return Ok(self);
         }
-        let reason = format!("status {} instead of {status}: {}", self.status, self.text());
+        let reason = format!("status {}: {}", self.status, self.text());
         Err(Error::Http { what: "the agent's answer".into(), reason })
     }
 }

@@ -92,6 +92,7 @@ pub fn start_bare(node: &Place, asn: u32, router_id: Ipv4Addr, neighbours: &[Bar
     }
     node.write_file("/etc/gobgpd-bare.toml", text, 0o600)?;
     node.run(["mkdir", "-p", "-m", "0700", "/run/gobgpd"])?;
+    node.run(["rm", "-f", SOCKET])?; // gobgpd refuses to start where a killed one left its socket
     let api = format!("unix://{SOCKET}");
     let argv = ["gobgpd", "--api-hosts", &api, "--pprof-disable", "-p", "-f", "/etc/gobgpd-bare.toml"];
     let gobgpd = node.spawn("gobgpd", &mut command(argv))?;

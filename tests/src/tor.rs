@@ -170,11 +170,20 @@ impl Tor {
         }
     }
 
+    /// The daemon's name and version, in its own words.
+    pub fn version(&self) -> Result<String> {
+        let said = self.ask(match self.options.kind {
+            TorKind::Frr => "show version",
+            TorKind::Bird => "show status",
+        })?;
+        Ok(said.lines().next().unwrap_or_default().to_owned())
+    }
+
     /// The BGP neighbours it has a session with.
     pub fn established(&self) -> Result<Vec<IpAddr>> {
         match self.options.kind {
             TorKind::Frr => frr::established(&self.ask("show bgp summary json")?),
-            TorKind::Bird => bird::established(&self.ask("show protocols all")?),
+            TorKind::Bird => Ok(bird::established(&self.ask("show protocols all")?)),
         }
     }
 
@@ -186,6 +195,21 @@ impl Tor {
             Err(error) => Err(error.to_string()),
         })
         .map(|((), took)| took)
+    }
+
+    /// Whether its BGP table has exactly this prefix from a neighbour, used or not. With [`TorOptions::filters`] off this
+    /// shows whatever an amphora lets through.
+    pub fn has_learned(&self, prefix: IpNet) -> Result<bool> {
+        match self.options.kind {
+            TorKind::Frr => {
+                let family = if prefix.addr().is_ipv6() { "ipv6" } else { "ipv4" };
+                frr::has_learned(&self.ask(&format!("show bgp {family} unicast {prefix} json"))?)
+            }
+            TorKind::Bird => {
+                let found = self.ask(&format!("show route {prefix} where source = RTS_BGP"))?;
+                Ok(found.contains(&prefix.to_string()))
+            }
+        }
     }
 
     /// The next hops of exactly `prefix` in the kernel's routing table, sorted; none where there is no route.

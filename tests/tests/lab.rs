@@ -1,4 +1,6 @@
 //! The lab tested without an agent: bare gobgpds announce a VIP that the test binds by hand.
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(clippy::doc_markdown, reason = "ToR is a word here, and so are the kernel's functions")]
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -212,6 +214,53 @@ fn md5_and_gtsm_admit_who_agrees_and_nobody_else() {
     }
 }
 
+/// A ToR without filters is how a test sees that an amphora passes nothing on: a bare gobgpd does.
+#[test]
+fn without_filters_a_bare_speaker_shows_as_a_transit_router() {
+    for kind in [TorKind::Frr, TorKind::Bird] {
+        for filters in [true, false] {
+            let mut options = Options::new(kind);
+            options.amphorae = 1;
+            options.tors.push(TorOptions::new(kind));
+            for (tor, asn) in options.tors.iter_mut().zip([64500, 64501]) {
+                tor.asn = asn;
+                tor.filters = filters;
+                tor.neighbours = Neighbours::Each(Family::V4);
+            }
+            let fabric = Fabric::new("transit", &options).unwrap();
+            start_speaker(&fabric, &fabric.amphorae[0], options.amphora_as, Family::V4);
+            let [first, second] = &fabric.tors[..] else { unreachable!("two were asked for") };
+            for tor in [first, second] {
+                tor.wait_established(fabric.amphorae[0].management(Family::V4), SESSION_TIME).unwrap();
+            }
+            let wire_of_first = addresses::transit(0).of(Family::V4);
+            let learned = || second.has_learned(wire_of_first).map_err(|error| error.to_string());
+            if filters {
+                std::thread::sleep(Duration::from_secs(2)); // what does not come has no event; the other case takes 1 s
+                assert!(!learned().unwrap());
+            } else {
+                let learn = || if learned()? { Ok(()) } else { Err("nothing".to_owned()) };
+                lab::wait_for("the other ToR's network arrives", ROUTE_TIME, learn).unwrap();
+            }
+            assert!(!first.has_learned(wire_of_first).unwrap(), "its own network is not learned");
+        }
+    }
+}
+
+#[test]
+fn state_can_be_on_a_real_disk() {
+    for on_disk in [false, true] {
+        let mut options = Options::new(TorKind::Bird);
+        options.amphorae = 1;
+        options.state_on_disk = on_disk;
+        let fabric = Fabric::new("disk", &options).unwrap();
+        let node = fabric.amphorae[0].node();
+        node.write_file("/var/lib/octavia/probe", "x", 0o600).unwrap();
+        let on_this_machine = fabric.workdir.path().join("amphora-0-state/probe");
+        assert_eq!(on_this_machine.exists(), on_disk);
+    }
+}
+
 #[test]
 fn routes_are_followed_as_they_change() {
     for kind in [TorKind::Frr, TorKind::Bird] {
@@ -351,4 +400,34 @@ fn holds_a_lab() {
     println!("pid {}", fabric.management.switch().pid());
     println!("workdir {}", fabric.workdir.path().display());
     std::thread::sleep(Duration::from_secs(600));
+}
+
+/// An `openssl s_server` in the agent's place: what the lab's certificates and its client are good for.
+#[test]
+fn the_controller_speaks_mutual_tls_with_the_right_amphora_only() {
+    let mut options = Options::new(TorKind::Bird);
+    options.amphorae = 2;
+    let fabric = Fabric::new("tls", &options).unwrap();
+    let [amphora, other] = &fabric.amphorae[..] else { unreachable!("two were asked for") };
+    let server = ["openssl", "s_server", "-accept", "9443", "-www", "-Verify", "1", "-verify_return_error"];
+    let files = ["-cert", "server.pem", "-key", "server.pem", "-CAfile", "client_ca.pem"]
+        .map(|word| if word.starts_with('-') { word.to_owned() } else { format!("/etc/octavia/certs/{word}") });
+    amphora.node().spawn("s_server", command(server).args(&files)).unwrap();
+
+    let mut api = amphora.api().unwrap();
+    let answer = || api.get("/").and_then(lab::Reply::success).map_err(|error| lab::error::chain(&error));
+    let (reply, _) = lab::wait_for("s_server answers", Duration::from_secs(5), answer).unwrap();
+    assert!(reply.text().contains("CN=controller") || reply.text().contains("CN = controller"), "{}", reply.text());
+
+    let pki = &fabric.pki;
+    for identity in [None, Some(pki.stranger())] {
+        let refused = amphora.api_as(pki.client(identity).unwrap()).unwrap().get("/");
+        assert!(refused.is_err(), "{identity:?} got {refused:?}");
+    }
+    // The same server under another amphora's id: the name decides, as it does for the controller.
+    let to = SocketAddr::new(amphora.management(Family::V4), 9443);
+    let trusted = pki.client(Some(pki.controller())).unwrap();
+    let wrong = lab::Api::new((*fabric.controller).clone(), to, other.id(), trusted).unwrap().get("/");
+    let reason = lab::error::chain(&wrong.unwrap_err());
+    assert!(reason.contains("not valid for"), "{reason}");
 }

@@ -97,10 +97,25 @@ router bgp {}
     text
 }
 
+fn parse(text: String) -> Error {
+    Error::Parse { what: "vtysh's answer".into(), text }
+}
+
+fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| parse(format!("{error} in {text}")))
+}
+
+/// Reads `show bgp FAMILY unicast PREFIX json`: a path of a neighbour's has an AS path or is internal, one of our own is
+/// sourced.
+pub(super) fn has_learned(paths: &str) -> Result<bool> {
+    let answer = json(paths)?;
+    let mut paths = answer["paths"].as_array().into_iter().flatten();
+    Ok(paths.any(|path| path["sourced"] != true))
+}
+
 /// Reads `show bgp summary json`.
 pub(super) fn established(summary: &str) -> Result<Vec<IpAddr>> {
-    let parse = |text: String| Error::Parse { what: "vtysh's summary".into(), text };
-    let summary: Value = serde_json::from_str(summary).map_err(|error| parse(format!("{error} in {summary}")))?;
+    let summary = json(summary)?;
     let mut peers = Vec::new();
     for family in ["ipv4Unicast", "ipv6Unicast"] {
         for (peer, facts) in summary[family]["peers"].as_object().into_iter().flatten() {
