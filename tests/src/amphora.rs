@@ -116,6 +116,12 @@ loadbalancer_topology = ACTIVE_STANDBY
         &self.id
     }
 
+    /// Its AS.
+    #[must_use]
+    pub fn asn(&self) -> u32 {
+        self.asn
+    }
+
     /// Its address on the management network.
     #[must_use]
     pub fn management(&self, family: Family) -> IpAddr {

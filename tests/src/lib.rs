@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub mod addresses;
 pub mod amphora;
 pub mod api;
+pub mod bare;
 mod calls;
 pub mod capture;
 pub mod error;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::addresses::{Dual, Family, MANAGEMENT, PEERING, amphora_host, tor_host};
+use crate::addresses::{Dual, FRONTEND, Family, MANAGEMENT, PEERING, amphora_host, tor_host};
 use crate::error::Result;
 use crate::node::Node;
 use crate::process::Proc;
@@ -124,6 +124,12 @@ impl Tor {
         &self.options
     }
 
+    /// Whether a router lies between it and the amphorae's management network.
+    #[must_use]
+    pub fn is_multihop(&self) -> bool {
+        self.multihop
+    }
+
     /// The daemons: zebra and bgpd, or bird.
     #[must_use]
     pub fn daemons(&self) -> &[Proc] {
@@ -134,6 +140,12 @@ impl Tor {
     #[must_use]
     pub fn peering_address(&self, family: Family) -> IpAddr {
         self.peering().of(family)
+    }
+
+    /// Its address on the front-end network.
+    #[must_use]
+    pub fn frontend(&self, family: Family) -> IpAddr {
+        FRONTEND.host(tor_host(self.index)).of(family)
     }
 
     fn peering(&self) -> Dual {
@@ -206,8 +218,10 @@ impl Tor {
                 frr::has_learned(&self.ask(&format!("show bgp {family} unicast {prefix} json"))?)
             }
             TorKind::Bird => {
-                let found = self.ask(&format!("show route {prefix} where source = RTS_BGP"))?;
-                Ok(found.contains(&prefix.to_string()))
+                // Asked for one prefix, birdc ends with an error where there is none.
+                let table = if prefix.addr().is_ipv6() { "master6" } else { "master4" };
+                let routes = self.ask(&format!("show route table {table} where source = RTS_BGP"))?;
+                Ok(routes.lines().any(|line| line.starts_with(&format!("{prefix} "))))
             }
         }
     }
