@@ -1,1 +1,59 @@
-//! The lab: a fabric of network namespaces with real routers, speakers and load balancers.
+//! The lab: a fabric of namespaces with real routers, BGP speakers and load balancers, as a library. Tests, benches and
+//! the demo are programs on it.
+//!
+//! A [`Node`] is a machine made of namespaces. Nothing of this machine is touched but `target/lab`: links are made inside
+//! the nodes, files are written to overlays. A lab ends completely when it is dropped, and also when its program is
+//! killed. Tests that fail must panic (`unwrap`): then the lab shows its logs and keeps them.
+
+#![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
+#![allow(clippy::missing_panics_doc, reason = "each expect states what always holds")]
+#![allow(clippy::format_push_string, clippy::format_collect, reason = "configurations read better than they run")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub mod addresses;
+pub mod amphora;
+pub mod api;
+pub mod bare;
+mod calls;
+pub mod capture;
+pub mod error;
+pub mod fabric;
+pub mod net;
+pub mod node;
+pub mod pki;
+pub mod place;
+pub mod process;
+pub mod routes;
+pub mod speaker;
+pub mod tor;
+pub mod traffic;
+pub mod wait;
+pub mod workdir;
+
+pub use addresses::{Dual, Family};
+pub use amphora::Amphora;
+pub use api::{Api, Reply};
+pub use capture::Capture;
+pub use error::{Error, Result};
+pub use fabric::{Fabric, Options};
+pub use node::Node;
+pub use place::{Place, command};
+pub use process::Proc;
+pub use speaker::Gobgpd;
+pub use tor::{Neighbours, Tor, TorKind, TorOptions};
+pub use wait::wait_for;
+pub use workdir::Workdir;
+
+/// Locks a mutex whose value is whole at any time, so that a panic elsewhere does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says that a test did not run, on a line of its own that a summary can count: `SKIPPED: test: reason`. For the one
+/// thing a machine may lack, a gobgpd 4.x; everything else that is missing is a failure.
+pub fn skipped(test: &str, reason: &str) {
+    use std::io::Write;
+    // Not eprintln: the test harness swallows that where the test passes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
+}
