@@ -62,7 +62,9 @@ impl Program {
     pub fn command(&self, flags: &Flags) -> Vec<OsString> {
         let mut argv: Vec<OsString> = ["/bin/sh", "-c", r#"umask 0177 && exec "$@""#, "gobgpd"].map(Into::into).into();
         let only = format!("-all,+{CAPABILITY}");
-        argv.extend(["setpriv", "--reuid", &self.user, "--regid", &self.user, "--clear-groups"].map(Into::into));
+        // the account's own group, which need not have its name (Debian's nobody is in nogroup)
+        let group = User::from_name(&self.user).ok().flatten().map_or_else(|| self.user.clone(), |u| u.gid.to_string());
+        argv.extend(["setpriv", "--reuid", &self.user, "--regid", &group, "--clear-groups"].map(Into::into));
         argv.extend(["--inh-caps", &only, "--ambient-caps", &only, "--bounding-set", &only].map(Into::into));
         argv.extend(["--no-new-privs", "--"].map(Into::into));
         argv.push(self.path.clone().into());

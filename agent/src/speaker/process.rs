@@ -98,10 +98,6 @@ impl Process {
         command.args(&argv[1..]).envs(self.program.environment());
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0).kill_on_drop(false);
         let mut child = command.spawn().map_err(run)?;
-        tracing::info!(pid = child.id(), version = ?flags.version, user = self.program.user, "started gobgpd");
-        if flags.version < (4, 6) {
-            tracing::warn!(version = ?flags.version, "gobgpd before 4.6 has known faults a peer can reach; upgrade it");
-        }
         let listening = async {
             while UnixStream::connect(&self.program.socket).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -117,6 +113,8 @@ impl Process {
             }
         }
         self.program.take_over().map_err(prepare(&self.program.socket))?;
+        let (major, minor) = flags.version;
+        tracing::info!(pid = child.id(), version = format!("{major}.{minor}"), user = self.program.user, "started gobgpd");
         tokio::spawn(async move {
             let status = child.wait().await; // or it would stay a zombie
             tracing::warn!(?status, "gobgpd has ended");
@@ -131,7 +129,11 @@ impl Process {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         };
         let (version, help) = (say("--version").await?, say("--help").await?);
-        Flags::parse(&version, &help).ok_or_else(|| StartError::NotGobgpd(self.program.path.clone()))
+        let flags = Flags::parse(&version, &help).ok_or_else(|| StartError::NotGobgpd(self.program.path.clone()))?;
+        if flags.version < (4, 6) {
+            tracing::warn!(version = version.trim(), "gobgpd before 4.6 has known faults a peer can reach; upgrade it");
+        }
+        Ok(flags)
     }
 
     /// Ends the gobgpd behind the socket: it runs with another AS than configured.
