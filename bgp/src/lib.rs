@@ -18,7 +18,7 @@ mod v3;
 pub use client::ApiVersion;
 pub use error::Error;
 pub use peers::PeerDiff;
-pub use process::{Flags, Program};
+pub use process::{Account, Flags, Program};
 pub use session::{Event, Session, SessionState};
 pub use speaker::{Advertised, Change, Global, Speaker, Stray, Table};
 pub use tag::check_peers;

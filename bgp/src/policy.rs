@@ -85,7 +85,12 @@ async fn have(client: &Client) -> Result<Held, Error> {
     let codes = client.codes();
     let mut sets = BTreeMap::new();
     for kind in [codes.set_neighbor, codes.set_large_community] {
-        sets.extend(client.defined_sets(kind).await?.into_iter().map(|set| ((kind, set.name), set.list)));
+        for mut set in client.defined_sets(kind).await? {
+            if kind == codes.set_large_community {
+                set.list.iter_mut().for_each(|pattern| *pattern = tag::anchored(pattern));
+            }
+            sets.insert((kind, set.name), set.list);
+        }
     }
     let mut held = Held { sets, import: PolicyAssignment::default(), export: PolicyAssignment::default() };
     for assignment in client.assignments().await? {

@@ -21,6 +21,24 @@ const MEMORY_LIMIT: (&str, &str) = ("GOMEMLIMIT", "24MiB");
 /// The daemon's only capability. MD5, GTSM and 10,000 paths need no other.
 const CAPABILITY: &str = "net_bind_service";
 
+/// Whom the daemon runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// User id; not 0.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Account {
+    /// A user of this machine; [`io::ErrorKind::NotFound`] if there is none of this name.
+    pub fn named(name: &str) -> io::Result<Self> {
+        let user =
+            User::from_name(name)?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no user {name}")))?;
+        Ok(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+    }
+}
+
 /// A gobgpd and the way it is run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -29,7 +47,7 @@ pub struct Program {
     /// Where its API will be. The socket is its folder's only content.
     pub socket: PathBuf,
     /// The account it runs as; its capabilities are reduced to binding port 179.
-    pub user: String,
+    pub account: Account,
 }
 
 /// What a binary says of itself.
@@ -62,9 +80,8 @@ impl Program {
     pub fn command(&self, flags: &Flags) -> Vec<OsString> {
         let mut argv: Vec<OsString> = ["/bin/sh", "-c", r#"umask 0177 && exec "$@""#, "gobgpd"].map(Into::into).into();
         let only = format!("-all,+{CAPABILITY}");
-        // the account's own group, which need not have its name (Debian's nobody is in nogroup)
-        let group = User::from_name(&self.user).ok().flatten().map_or_else(|| self.user.clone(), |u| u.gid.to_string());
-        argv.extend(["setpriv", "--reuid", &self.user, "--regid", &group, "--clear-groups"].map(Into::into));
+        let (uid, gid) = (self.account.uid.to_string(), self.account.gid.to_string());
+        argv.extend(["setpriv", "--reuid", &uid, "--regid", &gid, "--clear-groups"].map(Into::into));
         argv.extend(["--inh-caps", &only, "--ambient-caps", &only, "--bounding-set", &only].map(Into::into));
         argv.extend(["--no-new-privs", "--"].map(Into::into));
         argv.push(self.path.clone().into());
@@ -89,8 +106,6 @@ impl Program {
     ///
     /// [`io::ErrorKind::AddrInUse`] if somebody answers on it.
     pub fn prepare(&self) -> io::Result<()> {
-        let user = User::from_name(&self.user)?
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no user {}", self.user)))?;
         let folder = self.folder();
         match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -98,7 +113,7 @@ impl Program {
         }
         self.remove_stale_socket()?;
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-        chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        chown(folder, Some(self.account.uid), Some(self.account.gid))
     }
 
     /// Gives folder and socket to the caller's account once the daemon listens. An agent without
@@ -142,7 +157,8 @@ mod tests {
     fn a_socket_is_removed_only_when_nobody_listens() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("run/speaker/gobgpd.sock");
-        let program = Program { path: "gobgpd".into(), socket: socket.clone(), user: "root".to_owned() };
+        let account = Account { uid: nix::unistd::getuid().as_raw(), gid: nix::unistd::getgid().as_raw() };
+        let program = Program { path: "gobgpd".into(), socket: socket.clone(), account };
         program.prepare().unwrap();
         assert_eq!(folder.path().join("run/speaker").metadata().unwrap().permissions().mode() & 0o777, 0o700);
 

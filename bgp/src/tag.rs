@@ -64,9 +64,14 @@ pub(crate) fn pattern_any() -> String {
     format!("^{ADMINISTRATOR}:{FUNCTION}:.*$")
 }
 
+/// An expression as we write it: 3.x gives back one more anchor at either end.
+pub(crate) fn anchored(pattern: &str) -> String {
+    format!("^{}$", pattern.trim_start_matches('^').trim_end_matches('$'))
+}
+
 /// The mark in an expression [`pattern`] wrote.
 pub(crate) fn parse_pattern(pattern: &str) -> Option<u32> {
-    pattern.strip_prefix(&format!("^{ADMINISTRATOR}:{FUNCTION}:"))?.strip_suffix('$')?.parse().ok()
+    anchored(pattern).strip_prefix(&format!("^{ADMINISTRATOR}:{FUNCTION}:"))?.strip_suffix('$')?.parse().ok()
 }
 
 /// Checks that each peer can be told from the others: by its mark and by its address.
@@ -113,5 +118,6 @@ mod tests {
         assert_eq!(mark(&"foobar".parse().unwrap()), 0xbf9c_f968);
         assert_eq!(parse_pattern(&pattern(&"foobar".parse().unwrap())), Some(0xbf9c_f968));
         assert_eq!(parse_pattern(&pattern_all()), Some(ALL));
+        assert_eq!(anchored("^^0:179:7$$"), "^0:179:7$");
     }
 }
