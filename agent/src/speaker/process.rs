@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use bgp::{Flags, Program};
-use nix::{sys::signal::Signal, unistd::User};
+use bgp::{Account, Flags, Program};
+use nix::sys::signal::Signal;
 use tokio::{net::UnixStream, process::Command};
 
 use super::Setup;
@@ -24,6 +24,8 @@ use crate::{api::error::with_causes, deadman};
 const LOG: &str = "/var/log/gobgpd.log";
 /// The accounts it may run as; the first there is.
 const ACCOUNTS: [&str; 2] = ["gobgpd", "nobody"];
+/// The kernel's overflow ids, for a machine without accounts.
+const NOBODY: Account = Account { uid: 65_534, gid: 65_534 };
 /// From exec to the socket takes 13-36 ms.
 const START: Duration = Duration::from_secs(5);
 /// Given for a Cease to reach the peers.
@@ -54,9 +56,8 @@ enum StartError {
 
 impl Process {
     pub(super) fn new(setup: &Setup) -> Self {
-        let exists = |name: &&&str| User::from_name(name).is_ok_and(|u| u.is_some());
-        let user = ACCOUNTS.iter().find(exists).unwrap_or(&"nobody");
-        let program = Program { path: find("gobgpd"), socket: setup.socket.clone(), user: (*user).to_owned() };
+        let account = ACCOUNTS.iter().find_map(|name| Account::named(name).ok()).unwrap_or(NOBODY);
+        let program = Program { path: find("gobgpd"), socket: setup.socket.clone(), account };
         Self { program, flags: None, complaint: None }
     }
 
@@ -114,7 +115,7 @@ impl Process {
         }
         self.program.take_over().map_err(prepare(&self.program.socket))?;
         let (major, minor) = flags.version;
-        tracing::info!(pid = child.id(), version = format!("{major}.{minor}"), user = self.program.user, "started gobgpd");
+        tracing::info!(pid = child.id(), version = format!("{major}.{minor}"), uid = self.program.account.uid, "started gobgpd");
         tokio::spawn(async move {
             let status = child.wait().await; // or it would stay a zombie
             tracing::warn!(?status, "gobgpd has ended");
