@@ -171,6 +171,12 @@ impl Speaker {
         Ok(table)
     }
 
+    /// One prefix of the speaker's own table; `None` also for a stray.
+    pub async fn announcement(&self, prefix: Prefix) -> Result<Option<Announcement>, Error> {
+        let table = self.announcements_of(&[prefix]).await?;
+        Ok(table.announcements.into_iter().find(|a| a.prefix == prefix))
+    }
+
     /// Makes changes in the order given, and returns once gobgpd's table has them. Several go as a
     /// stream. If gobgpd refuses one, the others are made all the same and the error names it.
     pub async fn apply(&self, changes: &[Change]) -> Result<(), Error> {
