@@ -80,7 +80,8 @@ impl Place {
         })
     }
 
-    /// Runs a command to its end, at most 20 seconds, and returns what it wrote to standard output.
+    /// Runs a command to its end, at most 20 seconds, and returns what it wrote to standard output. A child it leaves
+    /// behind must not hold on to that output.
     ///
     /// # Errors
     /// [`Error::Command`], with standard error in it, also when the command answers with another code than 0.

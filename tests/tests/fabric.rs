@@ -76,7 +76,7 @@ fn two_tors_behind_a_router_take_dialled_sessions() {
         options.multihop = true;
         options.tors.push(TorOptions::new(kind));
         let vip = addresses::vip(7);
-        let fabric = bare::fabric("multihop", &options, Family::V4, vip).unwrap();
+        let fabric = bare::fabric("multihop", &options, Family::V6, vip).unwrap();
         for family in BOTH {
             let split = lab::traffic::connect(&fabric.client, SocketAddr::new(vip.of(family), 80), 60).unwrap();
             assert_eq!((split.answered(), split.failed()), (60, 0), "{split}");
