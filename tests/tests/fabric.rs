@@ -149,6 +149,7 @@ fn routes_are_followed_as_they_change() {
         let vip = addresses::vip(7);
         let fabric = bare::fabric("watch", &options, Family::V4, vip).unwrap();
         let (tor, leaver) = (&fabric.tors[0], &fabric.amphorae[1]);
+        leaver.node().connect_unix(lab::speaker::SOCKET).unwrap();
         let watch = tor.watch_routes().unwrap();
         let start = Instant::now();
         bare::withdraw(leaver, vip.v4.into()).unwrap();
