@@ -4,6 +4,20 @@
 //! A [`Node`] is a machine made of namespaces. Nothing of this machine is touched but `target/lab`: links are made inside
 //! the nodes, files are written to overlays. A lab ends completely when it is dropped, and also when its program is
 //! killed. Tests that fail must panic (`unwrap`): then the lab shows its logs and keeps them.
+//!
+//! ```no_run
+//! use lab::{Fabric, Family, Options, TorKind, addresses, traffic};
+//!
+//! let fabric = Fabric::new("example", &Options::new(TorKind::Frr)).unwrap();
+//! fabric.write_configs(Family::V4).unwrap();
+//! let (amphora, vip) = (&fabric.amphorae[0], addresses::vip(7));
+//! amphora.start_agent(&[]).unwrap();
+//! let (mut api, _) = amphora.wait_api(std::time::Duration::from_secs(5)).unwrap();
+//! api.plug_vip(vip.v4.into(), &amphora.plug_body(vip)).unwrap().success().unwrap();
+//! amphora.start_haproxy(&[vip.v4.into(), vip.v6.into()], 80).unwrap();
+//! api.register(amphora.id(), vip.v4.into(), amphora.frontend(Family::V4), None).unwrap().success().unwrap();
+//! println!("{}", traffic::connect(&fabric.client, (vip.v4, 80).into(), 300).unwrap());
+//! ```
 
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 #![allow(clippy::missing_panics_doc, reason = "each expect states what always holds")]

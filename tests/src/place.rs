@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -80,7 +81,8 @@ impl Place {
         })
     }
 
-    /// Runs a command to its end, at most 20 seconds, and returns what it wrote to standard output.
+    /// Runs a command to its end, at most 20 seconds, and returns what it wrote to standard output. A child it leaves
+    /// behind must not hold on to that output.
     ///
     /// # Errors
     /// [`Error::Command`], with standard error in it, also when the command answers with another code than 0.
@@ -143,6 +145,11 @@ impl Place {
     /// Opens a TCP connection from here.
     pub fn connect(&self, to: SocketAddr, timeout: Duration) -> Result<TcpStream> {
         self.within(|| TcpStream::connect_timeout(&to, timeout))?.map_err(io(format!("{}: connect to {to}", self.name)))
+    }
+
+    /// Connects to a UNIX socket of the node, such as [`crate::speaker::SOCKET`].
+    pub fn connect_unix(&self, path: &str) -> Result<UnixStream> {
+        self.within(|| UnixStream::connect(path))?.map_err(io(format!("{}: connect to {path}", self.name)))
     }
 
     /// Runs the machine's own `ip -batch -` on this network: one `ip` command a line, without `ip`. It runs with this

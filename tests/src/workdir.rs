@@ -4,11 +4,13 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::error::{Error, Result, io};
 
 const LOCK: &str = "lock";
 const KEPT: &str = "kept";
+const NEW: &str = ".new-";
 /// How much of each log a failing test shows.
 const TAIL_LINES: usize = 25;
 
@@ -31,7 +33,7 @@ impl Workdir {
         let path = all.join(format!("{}-{number}-{name}", std::process::id()));
         let make = || {
             // Locked before it has its name, or another program could take it for abandoned.
-            let new = all.join(format!(".new-{}-{number}", std::process::id()));
+            let new = all.join(format!("{NEW}{}-{number}", std::process::id()));
             fs::create_dir(&new)?;
             let lock = File::create(new.join(LOCK))?;
             lock.lock()?;
@@ -87,10 +89,18 @@ impl Drop for Workdir {
 fn remove_abandoned(all: &Path) {
     for path in fs::read_dir(all).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let Ok(lock) = File::open(path.join(LOCK)) else { continue };
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(NEW.as_bytes())) && is_young(&lock) {
+            continue; // its maker may be about to lock it
+        }
         if lock.try_lock().is_ok() && !path.join(KEPT).exists() {
             let _ = fs::remove_dir_all(&path); // another program may be removing it too
         }
     }
+}
+
+fn is_young(file: &File) -> bool {
+    let changed = file.metadata().and_then(|facts| facts.modified());
+    changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < Duration::from_mins(1)))
 }
 
 /// The directory cargo builds into: the one above `debug` or `release`, where this program is.

@@ -76,7 +76,7 @@ fn two_tors_behind_a_router_take_dialled_sessions() {
         options.multihop = true;
         options.tors.push(TorOptions::new(kind));
         let vip = addresses::vip(7);
-        let fabric = bare::fabric("multihop", &options, Family::V4, vip).unwrap();
+        let fabric = bare::fabric("multihop", &options, Family::V6, vip).unwrap();
         for family in BOTH {
             let split = lab::traffic::connect(&fabric.client, SocketAddr::new(vip.of(family), 80), 60).unwrap();
             assert_eq!((split.answered(), split.failed()), (60, 0), "{split}");
@@ -149,6 +149,7 @@ fn routes_are_followed_as_they_change() {
         let vip = addresses::vip(7);
         let fabric = bare::fabric("watch", &options, Family::V4, vip).unwrap();
         let (tor, leaver) = (&fabric.tors[0], &fabric.amphorae[1]);
+        leaver.node().connect_unix(lab::speaker::SOCKET).unwrap();
         let watch = tor.watch_routes().unwrap();
         let start = Instant::now();
         bare::withdraw(leaver, vip.v4.into()).unwrap();

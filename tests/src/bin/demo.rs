@@ -43,7 +43,8 @@ fn main() -> ExitCode {
 fn run(say: &dyn Fn(&str)) -> Result<()> {
     let kind = match std::env::var("TOR").as_deref() {
         Ok("bird") => TorKind::Bird,
-        _ => TorKind::Frr,
+        Ok("frr") | Err(_) => TorKind::Frr,
+        Ok(other) => return Err(lab::Error::Missing(format!("TOR is frr or bird, there is no {other:?}"))),
     };
     let mut options = Options::new(kind);
     options.tors[0].neighbours = Neighbours::Each(Family::V4);
