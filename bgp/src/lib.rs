@@ -6,6 +6,5 @@
 mod types;
 
 pub use types::{
-    Announcement, Asn, Audience, Community, Distance, Family, HoldTime, Invalid, Md5Password, NextHop, Peer, PeerId,
-    Prefix,
+    Announcement, Asn, Audience, Community, Distance, Family, HoldTime, Invalid, Md5Password, NextHop, Peer, PeerId, Prefix,
 };
