@@ -50,7 +50,8 @@ lint: ## Format, clippy, rustdoc and cargo-deny
 fuzz: ## Fuzz the parsers, FUZZ_SECONDS each (1200)
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "installing cargo-fuzz"; cargo install --locked --quiet cargo-fuzz; }
 	@for target in $(FUZZ_TARGETS); do \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target --sanitizer none -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target --sanitizer none -- -dict=fuzz/$$target.dict -max_len=4096 \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 			|| exit 1; \
 	done
 

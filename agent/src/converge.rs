@@ -225,7 +225,7 @@ impl Converge {
         want.announced = open;
 
         let mut have = seen.have.clone();
-        let asked = self.asked(scope, &have.addresses);
+        let asked = Self::asked(scope, &have.addresses);
         have.announced = self.announced(scope, &asked).await;
         let steps = plan(&want, &have);
         let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
@@ -264,7 +264,7 @@ impl Converge {
 
     /// The VIPs whose announcement matters to this pass: those in its scope, and with plugs in it every
     /// VIP that is bound, for it may be about to be unbound.
-    fn asked(&self, scope: &Scope, bound: &BTreeSet<crate::plan::Address>) -> BTreeSet<Prefix> {
+    fn asked(scope: &Scope, bound: &BTreeSet<crate::plan::Address>) -> BTreeSet<Prefix> {
         let mut asked = scope.dirty.vips.clone();
         if scope.everything {
             let on_lo = bound.iter().filter(|a| a.device == Device::Lo);
@@ -406,5 +406,5 @@ async fn changed(news: &mut Option<watch::Receiver<State>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -205,12 +205,12 @@ fn reload(running: &Config, sources: &Sources) {
     match Config::load(sources) {
         Ok(new) if new == *running => tracing::info!("configuration read again: unchanged"),
         Ok(_) => {
-            tracing::warn!("configuration read again: it has changed and takes effect when the agent is restarted")
+            tracing::warn!("configuration read again: it has changed and takes effect when the agent is restarted");
         }
         Err(problems) => {
-            problems.iter().for_each(
-                |problem| tracing::error!(%problem, "the configuration has become unusable; the old one stays"),
-            );
+            for problem in problems {
+                tracing::error!(%problem, "the configuration has become unusable; the old one stays");
+            }
         }
     }
 }

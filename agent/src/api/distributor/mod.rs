@@ -1,8 +1,8 @@
 //! Everything under `/1.0/distributor/`: what is announced, for whom and to whom.
 
 pub mod amphorae;
-mod check;
-mod decide;
+pub mod check;
+pub mod decide;
 pub mod peers;
 pub mod query;
 pub mod route;
