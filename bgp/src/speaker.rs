@@ -206,7 +206,8 @@ impl Speaker {
 
     /// Every neighbor's session.
     pub async fn sessions(&self) -> Result<Vec<Session>, Error> {
-        Ok(self.client.list_peers(true).await?.into_iter().filter_map(session::read).collect())
+        let peers = self.client.list_peers(true).await?;
+        Ok(peers.into_iter().filter_map(|peer| session::read(peer, self.api())).collect())
     }
 
     /// What a neighbor is sent, all or one prefix; nothing while its session is down.
