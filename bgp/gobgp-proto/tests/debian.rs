@@ -1,5 +1,7 @@
 //! Our subset of gobgp's protos says what the protos Debian ships say.
 
+#![allow(clippy::unwrap_used)] // here, an unwrap is an assertion
+
 mod common;
 
 use std::{

@@ -119,6 +119,8 @@ async fn a_hung_daemon_is_slow(gobgpd: &Gobgpd) {
     assert!(matches!(speaker.global().await, Err(Error::Slow { .. })));
     let change = Change::Announce(announcement(VIP, NEXT_HOP, Audience::All));
     assert!(matches!(speaker.apply(&[change]).await, Err(Error::Slow { .. })));
+    let crossed = Change::Announce(announcement(VIP6, NEXT_HOP, Audience::All));
+    assert!(matches!(speaker.apply(&[crossed]).await, Err(Error::Invalid(_))), "nothing was sent");
     let connect = Speaker::connect_within(&daemon.program.socket, Duration::from_millis(300)).await;
     assert!(matches!(connect, Err(Error::Slow { .. })));
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
@@ -178,7 +180,7 @@ async fn unprivileged_and_closed(gobgpd: &Gobgpd) {
 
 #[tokio::test]
 async fn whatever_else_is_there() {
-    let folder = tempfile::tempdir().unwrap(); // mode 0700
+    let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap();
     let socket = folder.path().join("gobgpd.sock");
     assert!(matches!(Speaker::connect(&socket).await, Err(Error::Unreachable { .. })));
     fs::write(&socket, "").unwrap();
@@ -191,5 +193,6 @@ async fn whatever_else_is_there() {
     let silent = Speaker::connect_within(&socket, Duration::from_millis(200)).await;
     assert!(matches!(silent, Err(Error::Slow { .. })), "{silent:?}");
     drop(listener);
-    assert!(matches!(Speaker::connect(&socket).await, Err(Error::Unreachable { .. })));
+    let refused = Speaker::connect(&socket).await;
+    assert!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
 }

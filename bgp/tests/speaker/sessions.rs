@@ -150,7 +150,7 @@ async fn without_a_listener(gobgpd: &Gobgpd) {
     speaker.start(&Global { listen_port: None, ..global() }).await.unwrap();
     speaker.set_policy(&[peer("tor-a", TOR_A)]).await.unwrap();
     speaker.set_peers(&[peer("tor-a", TOR_A)], None).await.unwrap();
-    assert_eq!(established(&speaker, TOR_A).await.peer_restart_time, Some(Duration::from_secs(120)));
+    assert_eq!(established(&speaker, TOR_A).await.peer_restart_time, Some(Duration::from_mins(2)));
     assert_eq!(site.amphora.run("ss -Hltn"), "");
     until("FRR agrees", || frr.established("192.0.2.10"));
 }
