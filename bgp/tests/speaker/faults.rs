@@ -68,6 +68,7 @@ async fn killed_and_replayed(gobgpd: &Gobgpd) {
     let mut watch = Box::pin(speaker.watch());
     let first = watch.next().await.unwrap().unwrap();
     assert!(peers.iter().any(|p| p.address == first.address));
+    daemon.program.take_over().unwrap(); // and the restart below gives it back
     daemon.kill();
     let begin = Instant::now();
     let last = loop {
