@@ -253,6 +253,9 @@ impl Converge {
             _ => true,
         };
         let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
+        if !announce.is_empty() {
+            self.kernel.resolve(&resolve::gateways(&desired, &self.facts())).await;
+        }
         self.speak(&announce, &mut outcome).await;
         self.report_speaker(scope, &asked, closed).await;
         outcome
