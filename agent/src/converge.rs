@@ -111,13 +111,15 @@ struct Scope {
 struct Outcome {
     changed: bool,
     failed: bool,
+    /// The speaker said what it announces, and was told the rest.
+    heard: bool,
 }
 
 impl Converge {
     /// Makes the task and the view on it.
     pub fn new(shared: Arc<Shared>, kernel: Kernel, policy: Arc<Policy>, link: Option<Link>) -> (Self, Progress) {
         let report = Arc::new(RwLock::new(Report::default()));
-        // The first pass reaches 0; until then nothing has.
+        // The first pass reaches 1; until then nothing has.
         let (generation, reached) = watch::channel(0);
         let (passes, over) = watch::channel(0);
         let progress = Progress { report: report.clone(), generation: reached, passes: over };
@@ -142,7 +144,8 @@ impl Converge {
                     break;
                 }
             }
-            if let Some(link) = &self.link {
+            // A speaker nobody could talk to may have an empty table, which its peers must not see.
+            if let (Some(link), true) = (&self.link, outcome.heard) {
                 link.settle().await;
             }
             let pause = if outcome.failed {
@@ -216,7 +219,7 @@ impl Converge {
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the kernel cannot be read; trying again");
                     self.told(dirty.generation);
-                    return Outcome { changed: false, failed: true };
+                    return Outcome { failed: true, ..Outcome::default() };
                 }
             },
         };
@@ -225,6 +228,13 @@ impl Converge {
         want.announced = open;
 
         let mut have = seen.have.clone();
+        if !scope.everything {
+            // A plug may have gone since this pass was decided on. Its VIPs may be announced, and this pass does
+            // not ask about them; the next one will.
+            have.addresses.retain(|a| want.addresses.contains(a));
+            have.rules.retain(|r| want.rules.contains(r));
+            have.routes.retain(|k, _| want.routes.contains_key(k) || want.host_routes.contains_key(k));
+        }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = self.announced(scope, &asked).await;
         let steps = plan(&want, &have);
@@ -233,7 +243,7 @@ impl Converge {
         let (withdraw, announce): (Vec<_>, Vec<_>) =
             to_speaker.into_iter().partition(|s| matches!(s, Step::Withdraw(_)));
 
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { heard: have.announced.is_some(), ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
         self.failed.clear();
         for step in &to_kernel {
@@ -326,12 +336,19 @@ impl Converge {
                     tracing::info!(?step, "done");
                 }
                 outcome.changed |= changed;
+                crash::point("kernel: after a step");
             }
             Err(error) => {
                 tracing::warn!(?step, error = &error as &dyn std::error::Error, "failed; trying again");
                 outcome.failed = true;
-                if let Some(nic) = nic {
-                    self.failed.insert(nic, with_causes(&error));
+                let why = with_causes(&error);
+                match step {
+                    // Without silence no VIP of any plug on `lo` may come up.
+                    Step::Silence | Step::LoUp => {
+                        let on_lo = desired.plugs.values().filter(|p| p.mode != VipMode::Interface);
+                        self.failed.extend(on_lo.map(|p| (p.mac, why.clone())));
+                    }
+                    _ => self.failed.extend(nic.map(|n| (n, why))),
                 }
             }
         }
@@ -368,7 +385,7 @@ impl Converge {
         }
         report.closed.extend(closed);
         report.announced.extend(held.keys().filter(|p| scope.dirty.vips.contains(p)));
-        if why.is_none() {
+        if why.is_none() || self.link.is_none() {
             // What is neither wanted nor announced any more has left.
             self.shared.leaving(|l| l.retain(|p, _| !scope.dirty.vips.contains(p) || held.contains_key(p)));
         }
@@ -397,9 +414,8 @@ fn nic_of(step: &Step, desired: &Desired) -> Option<Mac> {
         },
         Step::AddRoute(_, path) | Step::AddHostRoute(_, path) | Step::DeleteRoute(_, path) => Some(path.nic),
         Step::AddRule(ip) | Step::DeleteRule(ip) => of_vip(*ip),
-        // Without silence no VIP of any plug on `lo` may come up.
-        Step::Silence | Step::LoUp => desired.plugs.values().find(|p| p.mode != VipMode::Interface).map(|p| p.mac),
-        Step::Withdraw(_) | Step::Announce(_) => None,
+        // Those of `lo` are everybody's.
+        Step::Silence | Step::LoUp | Step::Withdraw(_) | Step::Announce(_) => None,
     }
 }
 

@@ -28,6 +28,8 @@ pub const MAIN_TABLE: u32 = 254;
 pub struct Policy {
     /// This amphora's id, when it was told.
     pub amphora_id: Option<String>,
+    /// `role = distributor`: it announces for others.
+    pub distributor: bool,
     /// `loadbalancer_topology = ACTIVE_STANDBY`: in `interface` mode keepalived holds the VIP.
     pub active_standby: bool,
     /// Only VIPs inside these are announced.
@@ -239,10 +241,15 @@ fn serves(vip: IpAddr, nexthop: IpAddr, desired: &Desired, facts: &Facts) -> Res
     }
 }
 
-/// Whether a registration is for this very amphora.
+/// Whether a registration is for this very amphora. One that was not told its id takes every amphora for itself:
+/// else unplugging would turn its own registration into a foreign one, announced with nothing behind it.
 #[must_use]
 pub fn is_self(server: &Server, policy: &Policy) -> bool {
-    matches!((server, &policy.amphora_id), (Server::Amphora(id), Some(own)) if id == own)
+    match (server, &policy.amphora_id) {
+        (Server::Amphora(id), Some(own)) => id == own,
+        (Server::Amphora(_), None) => !policy.distributor,
+        (Server::EndPoint, _) => false,
+    }
 }
 
 /// Whether one of `nets` contains `ip`.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{self, Config, Sources, Topology},
+    config::{self, Config, Role, Sources, Topology},
     converge::Converge,
     deadman::{self, Lock},
     kernel::Kernel,
@@ -167,6 +167,7 @@ fn policy(config: &Config) -> Policy {
     let distributor = &config.distributor;
     Policy {
         amphora_id: config.amphora_id.clone(),
+        distributor: distributor.role == Role::Distributor,
         active_standby: config.topology == Topology::ActiveStandby,
         allowed_prefixes: distributor.allowed_prefixes.clone(),
         allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),

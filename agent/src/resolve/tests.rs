@@ -161,3 +161,13 @@ fn for_a_foreign_next_hop_the_registration_alone_counts() {
     let ours = registration("other", "203.0.113.8", "192.0.2.10");
     announced(&ours, &anycast, &Facts::new(), &policy()).unwrap_err();
 }
+
+#[test]
+fn an_amphora_that_does_not_know_its_id_announces_nothing_for_an_unplugged_vip() {
+    let policy = Policy { amphora_id: None, allowed_nexthops: Some(vec![net("192.0.2.0/24")]), ..policy() };
+    let registration = registration("me", "203.0.113.7", "192.0.2.10");
+    let unplugged = Desired::default();
+    announced(&registration, &unplugged, &Facts::new(), &policy).unwrap_err();
+    let distributor = Policy { distributor: true, ..policy };
+    assert!(!announced(&registration, &unplugged, &Facts::new(), &distributor).unwrap().here);
+}

@@ -18,6 +18,7 @@ use crate::{
         App,
         error::{ApiError, Status},
     },
+    crash,
     state::{Change, Desired, Registration},
 };
 pub use route::Route;
@@ -38,6 +39,7 @@ async fn register(app: &App, registration: Registration) -> Result<Route, ApiErr
         move |d: &Desired| decide::register(&registration, d, &policy)
     };
     app.owner.commit(decide).await?;
+    crash::point("register: not answered");
     Ok(app.progress.read(|report| Route::reported(&registration, report, &[vip].into())))
 }
 
@@ -50,6 +52,7 @@ async fn unregister(app: &App, filter: decide::Filter) -> Result<Response, ApiEr
         .filter_map(|c| if let Change::Unregister(vip) = c { Some(*vip) } else { None })
         .collect();
     let withdrawn = tokio::time::timeout(WITHDRAWAL, withdrawn(app, &gone)).await.unwrap_or(false);
+    crash::point("unregister: not answered");
     let body = route::Unregistered::new(gone.len(), withdrawn);
     let status = if withdrawn { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, axum::Json(body)).into_response())
