@@ -113,7 +113,10 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
     let path = Path { nic: plug.mac, gateway: None, source: None };
     for vip in &plug.vips {
         let mut table = |number, source| {
-            route(want, number, vip.subnet, Path { source, ..path });
+            // In `main` the kernel has made that route itself, with the NIC's own address.
+            if number != MAIN_TABLE || !plug.frontends.iter().any(|f| f.subnet == vip.subnet) {
+                route(want, number, vip.subnet, Path { source, ..path });
+            }
             if vip.gateway.is_some() {
                 route(want, number, default_of(vip.ip), Path { gateway: vip.gateway, ..path });
             }

@@ -58,12 +58,10 @@ impl App {
         }
         self.progress.read(|report| match report.plugs.get(&vip) {
             Some(why) => Err(why.clone()),
-            None if report.lingering.contains(&vip) => {
-                let why =
-                    report.speaker.clone().unwrap_or_else(|| "the speaker did not take the withdrawal".to_owned());
-                Err(format!("{vip} may still be announced and stays bound until it is withdrawn: {why}"))
-            }
-            None => Ok(()),
+            None => match report.lingering.get(&vip) {
+                Some(why) => Err(format!("{vip} is still bound: {why}")),
+                None => Ok(()),
+            },
         })
     }
 }

@@ -8,6 +8,8 @@ pub mod query;
 pub mod route;
 pub mod vips;
 
+use std::collections::BTreeSet;
+
 use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
@@ -38,9 +40,11 @@ async fn register(app: &App, registration: Registration) -> Result<Route, ApiErr
         let registration = registration.clone();
         move |d: &Desired| decide::register(&registration, d, &policy)
     };
-    app.owner.commit(decide).await?;
+    let committed = app.owner.commit(decide).await?;
     crash::point("register: not answered");
-    Ok(app.progress.read(|report| Route::reported(&registration, report, &[vip].into())))
+    // What has just been changed is announced by nobody's word yet.
+    let announced = if committed.changes.is_empty() { [vip].into() } else { BTreeSet::new() };
+    Ok(app.progress.read(|report| Route::reported(&registration, report, &announced)))
 }
 
 /// Commits an unregistration; 200 when everything is withdrawn, 202 while something is not.
