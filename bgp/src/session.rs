@@ -103,6 +103,10 @@ pub(crate) fn read(peer: v4::Peer) -> Option<Session> {
         _ => None,
     });
     let count = |of: fn(&v4::AfiSafiState) -> u64| peer.afi_safis.iter().filter_map(|a| a.state.as_ref()).map(of).sum();
+    // Where graceful restart is on, gobgp counts the End-of-RIB marker of each family (`getBestFromLocal`).
+    let markers = u64::from(peer.graceful_restart.as_ref().is_some_and(|g| g.enabled));
+    let advertised = peer.afi_safis.iter().filter_map(|a| a.state.as_ref());
+    let advertised = advertised.map(|s| s.advertised.saturating_sub(markers)).sum();
     let messages = state.messages.unwrap_or_default();
     let (sent, received) = (messages.sent.unwrap_or_default(), messages.received.unwrap_or_default());
     Some(Session {
@@ -118,7 +122,7 @@ pub(crate) fn read(peer: v4::Peer) -> Option<Session> {
         peer_restart_time: restart_time.filter(|_| up),
         received: count(|s| s.received),
         accepted: count(|s| s.accepted),
-        advertised: if up { count(|s| s.advertised) } else { 0 },
+        advertised: if up { advertised } else { 0 },
         updates_sent: sent.update,
         notifications_received: received.notification,
         notifications_sent: sent.notification,
