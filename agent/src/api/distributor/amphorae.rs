@@ -98,6 +98,7 @@ pub async fn register(
     State(app): State<App>,
     body::Json(body): body::Json<Register>,
 ) -> Result<(StatusCode, Json<Route>), ApiError> {
+    super::needs_bgp(&app)?;
     check::server(&body.amphora_id)?;
     let server = Server::Amphora(body.amphora_id);
     let registration =
