@@ -35,6 +35,7 @@ pub mod error;
 pub mod fabric;
 pub mod net;
 pub mod node;
+pub mod picture;
 pub mod pki;
 pub mod place;
 pub mod process;

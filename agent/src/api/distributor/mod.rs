@@ -28,12 +28,17 @@ pub use route::Route;
 /// How long an unregistration waits for the speaker before it answers `PENDING_DELETE`.
 const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Commits a registration and words the answer.
-async fn register(app: &App, registration: Registration) -> Result<Route, ApiError> {
+/// Without BGP every field of a registration would look wrong; say what is missing instead.
+fn needs_bgp(app: &App) -> Result<(), ApiError> {
     if app.speaker.is_none() {
         let fix = "BGP is not configured on this amphora: add [bgp] and a [bgp_peer:NAME] and restart the agent";
         return Err(ApiError::new(Status::Conflict, "Nothing can be announced", fix));
     }
+    Ok(())
+}
+
+/// Commits a registration and words the answer.
+async fn register(app: &App, registration: Registration) -> Result<Route, ApiError> {
     let policy = app.policy.clone();
     let vip = registration.vip;
     let decide = {

@@ -62,7 +62,7 @@ pub async fn plug_vip(
         return Err(decide::exists());
     }
     let wanted = body.check(&vip, mac, app.default_mode, &app.policy)?;
-    let inside = app.kernel.names_inside().await.map_err(|e| failed("look into the namespace", &e))?;
+    let mut inside = app.kernel.names_inside().await.map_err(|e| failed("look into the namespace", &e))?;
     match app.kernel.locate(mac).await.map_err(|e| failed("look for the NIC", &e))? {
         Place::Nowhere => {
             app.kernel.rescan();
@@ -73,7 +73,9 @@ pub async fn plug_vip(
                 format!("Invalid subnet information: mac_address: {mac} is the management interface {}", link.name);
             return Err(ApiError::message(Status::BadRequest, why));
         }
-        Place::Outside(_) | Place::Inside(_) => {}
+        Place::Outside(_) => {}
+        // Left there by an unplug: its own name is free for it.
+        Place::Inside(link) => drop(inside.remove(&link.name)),
     }
     let missing =
         app.kernel.missing(&app.owner.shared().read(|d| d.plugs.values().map(|p| p.mac).collect::<Vec<_>>())).await;
