@@ -47,8 +47,10 @@ pub struct Report {
     pub closed: BTreeMap<Prefix, Closed>,
     /// What the speaker was read back to hold.
     pub announced: BTreeSet<Prefix>,
-    /// VIPs still bound although nobody wants them.
-    pub lingering: BTreeSet<IpAddr>,
+    /// VIPs still bound although nobody wants them, and why.
+    pub lingering: BTreeMap<IpAddr, String>,
+    /// What the speaker last refused, until it takes something again.
+    pub refused: Option<String>,
     /// Why the speaker cannot be asked, while it cannot.
     pub speaker: Option<String>,
 }
@@ -95,6 +97,8 @@ pub struct Converge {
     seen: Option<Seen>,
     /// The NICs whose steps failed in the last pass, and how.
     failed: HashMap<Mac, String>,
+    /// The VIPs that could not be taken off `lo` in the last pass, and why.
+    stuck: BTreeMap<IpAddr, String>,
 }
 
 /// What a pass looks at.
@@ -124,7 +128,18 @@ impl Converge {
         let (passes, over) = watch::channel(0);
         let progress = Progress { report: report.clone(), generation: reached, passes: over };
         (
-            Self { shared, kernel, policy, link, report, generation, passes, seen: None, failed: HashMap::new() },
+            Self {
+                shared,
+                kernel,
+                policy,
+                link,
+                report,
+                generation,
+                passes,
+                seen: None,
+                failed: HashMap::new(),
+                stuck: BTreeMap::new(),
+            },
             progress,
         )
     }
@@ -218,7 +233,6 @@ impl Converge {
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the kernel cannot be read; trying again");
-                    self.told(dirty.generation);
                     return Outcome { failed: true, ..Outcome::default() };
                 }
             },
@@ -235,7 +249,7 @@ impl Converge {
             have.rules.retain(|r| want.rules.contains(r));
             have.routes.retain(|k, _| want.routes.contains_key(k) || want.host_routes.contains_key(k));
         }
-        let asked = self.asked(scope, &have.addresses);
+        let asked = Self::asked(scope, &have.addresses);
         have.announced = self.announced(scope, &asked).await;
         let steps = plan(&want, &have);
         let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
@@ -246,14 +260,16 @@ impl Converge {
         let mut outcome = Outcome { heard: have.announced.is_some(), ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
         self.failed.clear();
+        self.stuck.clear();
         for step in &to_kernel {
             // What could not be withdrawn stays bound.
             if !withdrawn && matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..)) {
+                self.stay(step, "it could not be withdrawn");
                 continue;
             }
             self.step(step, &desired, &mut outcome).await;
         }
-        self.report_kernel(scope, &desired, &want, &have, have.announced.is_some() && withdrawn);
+        self.report_kernel(scope, &desired, &want, &have);
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
         self.told(dirty.generation);
 
@@ -263,6 +279,9 @@ impl Converge {
             _ => true,
         };
         let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
+        if !announce.is_empty() {
+            self.kernel.resolve(&resolve::gateways(&desired, &self.facts())).await;
+        }
         self.speak(&announce, &mut outcome).await;
         self.report_speaker(scope, &asked, closed).await;
         outcome
@@ -274,7 +293,7 @@ impl Converge {
 
     /// The VIPs whose announcement matters to this pass: those in its scope, and with plugs in it every
     /// VIP that is bound, for it may be about to be unbound.
-    fn asked(&self, scope: &Scope, bound: &BTreeSet<crate::plan::Address>) -> BTreeSet<Prefix> {
+    fn asked(scope: &Scope, bound: &BTreeSet<crate::plan::Address>) -> BTreeSet<Prefix> {
         let mut asked = scope.dirty.vips.clone();
         if scope.everything {
             let on_lo = bound.iter().filter(|a| a.device == Device::Lo);
@@ -310,11 +329,13 @@ impl Converge {
                     tracing::info!(?change, "told the speaker");
                 }
                 crash::point("speaker: after changes");
+                self.report.write().unwrap_or_else(PoisonError::into_inner).refused = None;
                 outcome.changed = true;
                 true
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the speaker did not take it; trying again");
+                self.report.write().unwrap_or_else(PoisonError::into_inner).refused = Some(with_causes(&error));
                 outcome.failed = true;
                 false
             }
@@ -339,6 +360,7 @@ impl Converge {
                 tracing::warn!(?step, error = &error as &dyn std::error::Error, "failed; trying again");
                 outcome.failed = true;
                 let why = with_causes(&error);
+                self.stay(step, &why);
                 match step {
                     // Without silence no VIP of any plug on `lo` may come up.
                     Step::Silence | Step::LoUp => {
@@ -351,7 +373,7 @@ impl Converge {
         }
     }
 
-    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &crate::plan::Have, may_unbind: bool) {
+    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &crate::plan::Have) {
         if !scope.everything {
             return;
         }
@@ -362,10 +384,20 @@ impl Converge {
                 report.plugs.insert(plug.primary(), why.clone());
             }
         }
-        report.lingering.clear();
-        if !may_unbind {
+        report.lingering.clone_from(&self.stuck);
+        if have.announced.is_none() {
+            let why = self.link.as_ref().map_or_else(String::new, |l| l.state().why());
             let lo = have.addresses.difference(&want.addresses).filter(|a| a.device == Device::Lo);
-            report.lingering.extend(lo.map(|a| a.ip));
+            report.lingering.extend(lo.map(|a| (a.ip, format!("it may still be announced: {why}"))));
+        }
+    }
+
+    /// Notes that a VIP that nobody wants stays on `lo`.
+    fn stay(&mut self, step: &Step, why: &str) {
+        if let Step::DeleteAddress(address) = step
+            && address.device == Device::Lo
+        {
+            self.stuck.insert(address.ip, why.to_owned());
         }
     }
 
@@ -422,5 +454,5 @@ async fn changed(news: &mut Option<watch::Receiver<State>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -123,7 +123,12 @@ impl Process {
         crash::point("gobgpd: listening");
         self.program.take_over().map_err(prepare(&self.program.socket))?;
         let (major, minor) = flags.version;
-        tracing::info!(pid = child.id(), version = format!("{major}.{minor}"), uid = self.program.account.uid, "started gobgpd");
+        tracing::info!(
+            pid = child.id(),
+            version = format!("{major}.{minor}"),
+            uid = self.program.account.uid,
+            "started gobgpd"
+        );
         tokio::spawn(async move {
             let status = child.wait().await; // or it would stay a zombie
             tracing::warn!(?status, "gobgpd has ended");

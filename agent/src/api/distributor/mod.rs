@@ -1,12 +1,14 @@
 //! Everything under `/1.0/distributor/`: what is announced, for whom and to whom.
 
 pub mod amphorae;
-mod check;
-mod decide;
+pub mod check;
+pub mod decide;
 pub mod peers;
 pub mod query;
 pub mod route;
 pub mod vips;
+
+use std::collections::BTreeSet;
 
 use axum::{
     http::StatusCode,
@@ -38,9 +40,11 @@ async fn register(app: &App, registration: Registration) -> Result<Route, ApiErr
         let registration = registration.clone();
         move |d: &Desired| decide::register(&registration, d, &policy)
     };
-    app.owner.commit(decide).await?;
+    let committed = app.owner.commit(decide).await?;
     crash::point("register: not answered");
-    Ok(app.progress.read(|report| Route::reported(&registration, report, &[vip].into())))
+    // What has just been changed is announced by nobody's word yet.
+    let announced = if committed.changes.is_empty() { [vip].into() } else { BTreeSet::new() };
+    Ok(app.progress.read(|report| Route::reported(&registration, report, &announced)))
 }
 
 /// Commits an unregistration; 200 when everything is withdrawn, 202 while something is not.
