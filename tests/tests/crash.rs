@@ -16,6 +16,8 @@ use serde_json::Value;
 
 /// A ceiling, for a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// From this point on a plug is complete and its answer is being made durable.
+const ANSWERING: &str = "plug: done, not acknowledged";
 /// More points than any operation has.
 const MANY: usize = 120;
 
@@ -172,7 +174,6 @@ fn walk(lab: &Lab, operation: &Operation) {
             break;
         }
         let point = lab.last_point();
-        eprintln!("{} {:.1?} {point} answered {answered}", operation.name, begin.elapsed());
         let wreck = lab.look();
         assert_eq!(wreck.unbacked(), [] as [IpAddr; 0], "{}, killed at {point}: {wreck:?}", operation.name);
 
@@ -182,14 +183,18 @@ fn walk(lab: &Lab, operation: &Operation) {
             let again = (operation.call)(&mut api).unwrap();
             assert_eq!(again.status, operation.again, "{}, killed at {point} after its answer", operation.name);
         } else {
+            // When the answer is durable but was not heard, a retry cannot be told from a second call. The work is done
+            // then, and the controller takes this 409 for success.
+            let unheard = points.iter().any(|p: &String| p.ends_with(ANSWERING)) && (operation.after)(&wreck);
             let retry = (operation.call)(&mut api).unwrap();
-            assert!(matches!(retry.status, 200 | 202), "{}, killed at {point}, retried: {}", operation.name, retry.text());
+            assert!(unheard && retry.status == operation.again || matches!(retry.status, 200 | 202), "{}, killed at {point}, retried: {}", operation.name, retry.text());
             let again = (operation.call)(&mut api).unwrap();
             assert_eq!(again.status, operation.again, "{}, killed at {point}: {}", operation.name, again.text());
         }
         lab.wait_look(&format!("{} is complete after the kill at {point}", operation.name), operation.after);
         points.push(point);
     }
+    lab.amphora().kill_agent().unwrap(); // or it would die in what comes next
     println!(
         "{}: killed at {} points, {acknowledged} of them after the answer, in {:.1?}: {points:?}",
         operation.name,
@@ -227,12 +232,15 @@ fn an_agent_killed_at_any_step_of_an_anycast_plug_completes_it_on_a_retry() {
 fn an_agent_killed_at_any_step_of_an_interface_plug_or_unplug_completes_it_on_a_retry() {
     let mut lab = Lab::new("crash-interface", TorKind::Bird);
     lab.body["vip_mode"] = "interface".into();
+    lab.body["frontend_ips"].take();
+    lab.body["additional_vips"].take(); // IPv6 would wait for duplicate address detection each time
+    let vip: BTreeSet<IpAddr> = [lab.vip.v4.into()].into();
     let sections = lab.amphora().distributor_sections()
         + &lab.fabric.tors[0].peer_section(Family::V4)
         + "[controller_worker]\nloadbalancer_topology = SINGLE\n";
     lab.amphora().write_config(&sections).unwrap();
     let on_nic = |wreck: &Wreck| {
-        wreck.on_nics.is_superset(&lab.both()) && wreck.rules == lab.both() && wreck.bound.is_empty() && !wreck.silent
+        wreck.on_nics.is_superset(&vip) && wreck.rules == vip && wreck.table_1.len() == 2 && wreck.bound.is_empty() && !wreck.silent
     };
     let unplugged = |wreck: &Wreck| wreck.on_nics.is_empty() && wreck.rules.is_empty() && wreck.table_1.is_empty();
     let before = || {

@@ -17,16 +17,13 @@ use axum::{
 
 use crate::{
     api::{
-        App,
+        App, WITHDRAWAL,
         error::{ApiError, Status},
     },
     crash,
     state::{Change, Desired, Registration},
 };
 pub use route::Route;
-
-/// How long an unregistration waits for the speaker before it answers `PENDING_DELETE`.
-const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Commits a registration and words the answer.
 async fn register(app: &App, registration: Registration) -> Result<Route, ApiError> {
