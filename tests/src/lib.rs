@@ -45,6 +45,7 @@ pub mod tor;
 pub mod traffic;
 pub mod wait;
 pub mod workdir;
+pub mod wreck;
 
 pub use addresses::{Dual, Family};
 pub use amphora::Amphora;
@@ -59,6 +60,7 @@ pub use speaker::Gobgpd;
 pub use tor::{Neighbours, Tor, TorKind, TorOptions};
 pub use wait::wait_for;
 pub use workdir::Workdir;
+pub use wreck::Wreck;
 
 /// Locks a mutex whose value is whole at any time, so that a panic elsewhere does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -17,16 +17,13 @@ use axum::{
 
 use crate::{
     api::{
-        App,
+        App, WITHDRAWAL,
         error::{ApiError, Status},
     },
     crash,
     state::{Change, Desired, Registration},
 };
 pub use route::Route;
-
-/// How long an unregistration waits for the speaker before it answers `PENDING_DELETE`.
-const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Without BGP every field of a registration would look wrong; say what is missing instead.
 fn needs_bgp(app: &App) -> Result<(), ApiError> {
