@@ -130,10 +130,12 @@ impl Kernel {
             if a.ours || want.addresses.contains(&address) {
                 seen.have.addresses.insert(address);
             }
-            if let (Device::Nic(mac), netns::Scope::Global) = (device, a.scope)
+            let link_local = matches!(a.ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            if let (Device::Nic(mac), true) = (device, link_local || a.scope == netns::Scope::Global)
                 && let Ok(net) = IpNet::new(a.ip, a.prefix_len)
             {
-                let known = NicAddress { net, ours: a.ours, tentative: a.tentative, duplicate: a.dad_failed };
+                let (tentative, duplicate) = (a.tentative, a.dad_failed);
+                let known = NicAddress { net, ours: a.ours, tentative, duplicate, link_local };
                 seen.facts.entry(mac).or_default().push(known);
             }
         }
@@ -149,6 +151,20 @@ impl Kernel {
         let rules = self.inside.rules().await?.into_iter().filter(|r| r.ours && r.table == VIP_TABLE);
         seen.have.rules = rules.filter_map(|r| r.from).map(|net| net.addr()).collect();
         Ok(seen)
+    }
+
+    /// Has the kernel learn the MACs of these neighbours. Nothing waits for it and nothing depends on it: it
+    /// spares the first clients a wait.
+    pub async fn resolve(&self, neighbours: &[(Mac, IpAddr)]) {
+        for (mac, ip) in neighbours {
+            let asked = match self.index(*mac).await {
+                Ok(index) => self.inside.resolve(index, *ip).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = asked {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a gateway could not be asked for");
+            }
+        }
     }
 
     /// Does one step of the kernel's part; false when it was so already.

@@ -28,6 +28,8 @@ pub const MAIN_TABLE: u32 = 254;
 pub struct Policy {
     /// This amphora's id, when it was told.
     pub amphora_id: Option<String>,
+    /// `role = distributor`: it announces for others.
+    pub distributor: bool,
     /// `loadbalancer_topology = ACTIVE_STANDBY`: in `interface` mode keepalived holds the VIP.
     pub active_standby: bool,
     /// Only VIPs inside these are announced.
@@ -39,6 +41,7 @@ pub struct Policy {
 }
 
 /// An address the kernel holds on a NIC.
+#[expect(clippy::struct_excessive_bools, reason = "they are the kernel's flags")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NicAddress {
     /// The address and its prefix length.
@@ -49,9 +52,11 @@ pub struct NicAddress {
     pub tentative: bool,
     /// Duplicate address detection found another holder (IPv6).
     pub duplicate: bool,
+    /// IPv6's own, by which neighbours are asked for: no reply leaves before it is settled.
+    pub link_local: bool,
 }
 
-/// What the kernel knows that nobody told us: the global addresses of each NIC inside the namespace.
+/// What the kernel knows that nobody told us: the addresses of each NIC inside the namespace.
 pub type Facts = BTreeMap<Mac, Vec<NicAddress>>;
 
 /// Why a registration is not announced.
@@ -68,12 +73,22 @@ pub fn frontends(plug: &Plug, facts: &Facts) -> Vec<Frontend> {
         }
         let Some(vip) = plug.vips.iter().find(|v| Family::of(v.ip) == family) else { continue };
         let held = facts.get(&plug.mac).into_iter().flatten();
-        let mut held = held.filter(|a| !a.ours && Family::of(a.net.addr()) == family && !plug.has_vip(a.net.addr()));
+        let mut held = held
+            .filter(|a| !a.ours && !a.link_local && Family::of(a.net.addr()) == family && !plug.has_vip(a.net.addr()));
         if let (Some(only), None) = (held.next(), held.next()) {
             all.push(Frontend { ip: only.net.addr(), subnet: only.net.trunc(), gateway: vip.gateway });
         }
     }
     all
+}
+
+/// The gateways an amphora must know the MAC of before clients come, with the NIC they are behind.
+#[must_use]
+pub fn gateways(desired: &Desired, facts: &Facts) -> Vec<(Mac, IpAddr)> {
+    let of = |plug: &Plug| {
+        frontends(plug, facts).into_iter().filter_map(|f| Some((plug.mac, f.gateway?))).collect::<Vec<_>>()
+    };
+    desired.plugs.values().filter(|p| p.mode == VipMode::Anycast).flat_map(of).collect()
 }
 
 /// What the kernel shall hold, for every plug.
@@ -98,7 +113,10 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
     let path = Path { nic: plug.mac, gateway: None, source: None };
     for vip in &plug.vips {
         let mut table = |number, source| {
-            route(want, number, vip.subnet, Path { source, ..path });
+            // In `main` the kernel has made that route itself, with the NIC's own address.
+            if number != MAIN_TABLE || !plug.frontends.iter().any(|f| f.subnet == vip.subnet) {
+                route(want, number, vip.subnet, Path { source, ..path });
+            }
             if vip.gateway.is_some() {
                 route(want, number, default_of(vip.ip), Path { gateway: vip.gateway, ..path });
             }
@@ -214,8 +232,11 @@ fn serves(vip: IpAddr, nexthop: IpAddr, desired: &Desired, facts: &Facts) -> Res
         let is = if is.is_empty() { "it has none".to_owned() } else { is.join(", ") };
         return Err(format!("{nexthop} is not a front-end address of the VIP's NIC ({is})"));
     }
-    let held = facts.get(&plug.mac).into_iter().flatten().find(|a| a.net.addr() == nexthop);
-    match held {
+    let held = || facts.get(&plug.mac).into_iter().flatten();
+    if nexthop.is_ipv6() && held().any(|a| a.link_local && a.tentative) {
+        return Err("the NIC's link-local address is tentative (duplicate address detection is running)".to_owned());
+    }
+    match held().find(|a| a.net.addr() == nexthop) {
         None => Err(format!("{nexthop} is not on the front-end NIC yet")),
         Some(a) if a.duplicate => Err(format!("{nexthop} is in use by somebody else (duplicate address detection)")),
         Some(a) if a.tentative => Err(format!("{nexthop} is tentative (duplicate address detection is running)")),
@@ -223,10 +244,15 @@ fn serves(vip: IpAddr, nexthop: IpAddr, desired: &Desired, facts: &Facts) -> Res
     }
 }
 
-/// Whether a registration is for this very amphora.
+/// Whether a registration is for this very amphora. One that was not told its id takes every amphora for itself:
+/// else unplugging would turn its own registration into a foreign one, announced with nothing behind it.
 #[must_use]
 pub fn is_self(server: &Server, policy: &Policy) -> bool {
-    matches!((server, &policy.amphora_id), (Server::Amphora(id), Some(own)) if id == own)
+    match (server, &policy.amphora_id) {
+        (Server::Amphora(id), Some(own)) => id == own,
+        (Server::Amphora(_), None) => !policy.distributor,
+        (Server::EndPoint, _) => false,
+    }
 }
 
 /// Whether one of `nets` contains `ip`.

@@ -9,6 +9,7 @@ mod path;
 mod peers;
 mod policy;
 mod process;
+mod route;
 mod session;
 mod speaker;
 mod tag;
@@ -19,10 +20,8 @@ pub use client::ApiVersion;
 pub use error::Error;
 pub use peers::PeerDiff;
 pub use process::{Account, Flags, Program};
+pub use route::{Announcement, Audience, NextHop, Prefix};
 pub use session::{Event, Session, SessionState};
 pub use speaker::{Advertised, Change, Global, Speaker, Stray, Table};
 pub use tag::check_peers;
-pub use types::{
-    Announcement, Asn, Audience, Community, Distance, Family, HoldTime, Invalid, Md5Password, NextHop, Peer, PeerId,
-    Prefix, RestartTime,
-};
+pub use types::{Asn, Community, Distance, Family, HoldTime, Invalid, Md5Password, Peer, PeerId, RestartTime};

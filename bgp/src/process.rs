@@ -102,16 +102,27 @@ impl Program {
     }
 
     /// Makes the socket's folder, mode 0700 and the account's, and removes the socket a killed
-    /// daemon left, which gobgpd would take for one in use and go on without an API.
+    /// daemon left, which gobgpd would take for one in use and go on without an API. Of its
+    /// capabilities the caller needs `CAP_CHOWN` and `CAP_FOWNER`.
     ///
-    /// [`io::ErrorKind::AddrInUse`] if somebody answers on it.
+    /// [`io::ErrorKind::AddrInUse`] if somebody answers on it; it is then [taken over](Self::take_over).
     pub fn prepare(&self) -> io::Result<()> {
         let folder = self.folder();
-        match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+        if let Some(parent) = folder.parent() {
+            std::fs::create_dir_all(parent)?; // with common modes: the account has to pass
+        }
+        match DirBuilder::new().mode(0o700).create(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        self.remove_stale_socket()?;
+        match self.take_over() {
+            Ok(()) if UnixStream::connect(&self.socket).is_ok() => {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "a speaker already listens there"));
+            }
+            Ok(()) => std::fs::remove_file(&self.socket)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         chown(folder, Some(self.account.uid), Some(self.account.gid))
     }
@@ -129,15 +140,6 @@ impl Program {
 
     fn folder(&self) -> &Path {
         self.socket.parent().unwrap_or(Path::new("/"))
-    }
-
-    fn remove_stale_socket(&self) -> io::Result<()> {
-        match UnixStream::connect(&self.socket) {
-            Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "a speaker already listens there")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(&self.socket),
-            Err(error) => Err(error),
-        }
     }
 }
 
@@ -160,7 +162,9 @@ mod tests {
         let account = Account { uid: nix::unistd::getuid().as_raw(), gid: nix::unistd::getgid().as_raw() };
         let program = Program { path: "gobgpd".into(), socket: socket.clone(), account };
         program.prepare().unwrap();
-        assert_eq!(folder.path().join("run/speaker").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let mode = |path: &str| folder.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("run/speaker"), 0o700);
+        assert_eq!(mode("run") & 0o011, 0o011, "the account has to pass");
 
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         assert_eq!(program.prepare().unwrap_err().kind(), io::ErrorKind::AddrInUse);

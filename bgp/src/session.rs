@@ -8,10 +8,10 @@ use std::{
 use gobgp_proto::v4::{self, capability::Cap, peer_state, watch_event_response};
 use serde::Serialize;
 
-use crate::{Family, PeerId, path, peers};
+use crate::{ApiVersion, Family, PeerId, path, peers};
 
 /// The state machine of RFC 4271 section 8.2.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum SessionState {
     /// Not trying, or just being made.
     Idle,
@@ -80,7 +80,7 @@ pub struct Session {
 }
 
 /// `None` for a neighbor without an address, which this crate never makes.
-pub(crate) fn read(peer: v4::Peer) -> Option<Session> {
+pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
     let conf = peer.conf.unwrap_or_default();
     let state = peer.state.unwrap_or_default();
     let timers = peer.timers.and_then(|t| t.state).unwrap_or_default();
@@ -102,7 +102,13 @@ pub(crate) fn read(peer: v4::Peer) -> Option<Session> {
         Some(Cap::GracefulRestart(g)) => Some(Duration::from_secs(g.time.into())),
         _ => None,
     });
-    let count = |of: fn(&v4::AfiSafiState) -> u64| peer.afi_safis.iter().filter_map(|a| a.state.as_ref()).map(of).sum();
+    let count = |of: fn(&v4::AfiSafiState) -> u64| -> u64 {
+        peer.afi_safis.iter().filter_map(|a| a.state.as_ref()).map(of).sum()
+    };
+    // All of 3.x counts the End-of-RIB marker of each family as a route, if there is one.
+    let end_of_rib =
+        api == ApiVersion::V3 && restart_time.is_some() && peer.graceful_restart.is_some_and(|g| g.enabled);
+    let markers = if end_of_rib { families.len() as u64 } else { 0 };
     let messages = state.messages.unwrap_or_default();
     let (sent, received) = (messages.sent.unwrap_or_default(), messages.received.unwrap_or_default());
     Some(Session {
@@ -118,7 +124,7 @@ pub(crate) fn read(peer: v4::Peer) -> Option<Session> {
         peer_restart_time: restart_time.filter(|_| up),
         received: count(|s| s.received),
         accepted: count(|s| s.accepted),
-        advertised: if up { count(|s| s.advertised) } else { 0 },
+        advertised: if up { count(|s| s.advertised).saturating_sub(markers) } else { 0 },
         updates_sent: sent.update,
         notifications_received: received.notification,
         notifications_sent: sent.notification,

@@ -178,8 +178,14 @@ impl Speaker {
     }
 
     /// Makes changes in the order given, and returns once gobgpd's table has them. Several go as a
-    /// stream. If gobgpd refuses one, the others are made all the same and the error names it.
+    /// stream. If gobgpd refuses one, the others are made all the same and the error names it;
+    /// [`Error::Invalid`] comes before anything is sent.
     pub async fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+        for change in changes {
+            if let Change::Announce(what) = change {
+                what.check()?;
+            }
+        }
         if changes.len() > 1 {
             let path = |change: &Change| match change {
                 Change::Announce(what) => path::announce(what),
@@ -217,7 +223,8 @@ impl Speaker {
 
     /// Every neighbor's session.
     pub async fn sessions(&self) -> Result<Vec<Session>, Error> {
-        Ok(self.client.list_peers(true).await?.into_iter().filter_map(session::read).collect())
+        let peers = self.client.list_peers(true).await?;
+        Ok(peers.into_iter().filter_map(|peer| session::read(peer, self.api())).collect())
     }
 
     /// What a neighbor is sent, all or one prefix; nothing while its session is down.

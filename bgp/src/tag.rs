@@ -74,10 +74,17 @@ pub(crate) fn parse_pattern(pattern: &str) -> Option<u32> {
     anchored(pattern).strip_prefix(&format!("^{ADMINISTRATOR}:{FUNCTION}:"))?.strip_suffix('$')?.parse().ok()
 }
 
-/// Checks that each peer can be told from the others: by its mark and by its address.
+/// Checks what no peer's own types can say: that each can be told from the others by its mark and
+/// its address, and that its parts fit together. Whatever takes peers checks this first.
 pub fn check_peers(peers: &[Peer]) -> Result<(), Invalid> {
     let (mut marks, mut addresses) = (BTreeMap::new(), BTreeMap::new());
     for peer in peers {
+        if peer.families.is_empty() {
+            return Err(Invalid::NoFamily(peer.id.clone()));
+        }
+        if let Some(local) = peer.local_address.filter(|local| local.is_ipv4() != peer.address.is_ipv4()) {
+            return Err(Invalid::LocalAddress(peer.id.clone(), local));
+        }
         if let Some(other) = marks.insert(mark(&peer.id), &peer.id) {
             return Err(Invalid::PeerTag(other.clone(), peer.id.clone()));
         }
@@ -110,6 +117,35 @@ mod tests {
         }
         assert!(read(&write(&Audience::Peers(ids(&["gone"]))), &names).is_err());
         assert!(read(&[LargeCommunity { global_admin: 64512, local_data1: 179, local_data2: 0 }], &names).is_err());
+    }
+
+    #[test]
+    fn peers_that_contradict_each_other_are_refused() {
+        let peer = |name: &str, address: &str| Peer {
+            id: name.parse().unwrap(),
+            address: address.parse().unwrap(),
+            remote_as: 64_500.try_into().unwrap(),
+            password: None,
+            distance: crate::Distance::Default,
+            hold_time: 9.try_into().unwrap(),
+            keepalive: 3,
+            passive: false,
+            local_address: None,
+            families: vec![crate::Family::Ipv4],
+            connect_retry: std::time::Duration::from_secs(5),
+        };
+        let (a, b) = (peer("tor-a", "192.0.2.1"), peer("tor-b", "192.0.2.2"));
+        assert_eq!(check_peers(&[a.clone(), b.clone()]), Ok(()));
+        let twin = peer("tor-b", "192.0.2.1");
+        assert_eq!(check_peers(&[a.clone(), twin]), Err(Invalid::PeerAddress(a.id.clone(), b.id.clone())));
+        // two names with one FNV-1a hash
+        let (c, d) = (peer("costarring", "192.0.2.3"), peer("liquid", "192.0.2.4"));
+        assert_eq!(check_peers(&[c.clone(), d.clone()]), Err(Invalid::PeerTag(c.id, d.id)));
+        let mute = Peer { families: vec![], ..a.clone() };
+        assert_eq!(check_peers(&[mute]), Err(Invalid::NoFamily(a.id.clone())));
+        let local = "2001:db8::1".parse().unwrap();
+        let crossed = Peer { local_address: Some(local), ..a.clone() };
+        assert_eq!(check_peers(&[crossed]), Err(Invalid::LocalAddress(a.id, local)));
     }
 
     #[test]

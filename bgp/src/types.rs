@@ -7,6 +7,8 @@ use std::{fmt, net::IpAddr, num::NonZeroU8, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{NextHop, Prefix};
+
 /// Why a value is not what BGP, or this speaker, can take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
@@ -24,7 +26,7 @@ pub enum Invalid {
     Md5Character,
     /// RFC 4271 section 4.2 asks for at least three seconds. It also allows zero (never), which
     /// gobgpd cannot be told: in its API a zero is "not set" and becomes 90.
-    #[error("a hold time is 3 to 65535 seconds, not {0}")]
+    #[error("a hold time is 3 to 65535 seconds, not {0}; gobgpd cannot be told 0 (never)")]
     HoldTime(u64),
     /// RFC 4724 section 3: twelve bits of seconds.
     #[error("a graceful restart time is 1 to 4095 seconds, not {0}")]
@@ -41,6 +43,15 @@ pub enum Invalid {
     /// Two peers whose names hash to the same number.
     #[error("peers `{0}` and `{1}` clash; rename one of them")]
     PeerTag(PeerId, PeerId),
+    /// A session without an address family carries nothing.
+    #[error("peer `{0}` has no address family; give it `ipv4`, `ipv6` or both")]
+    NoFamily(PeerId),
+    /// A TCP connection has both ends in one address family.
+    #[error("peer `{0}` cannot be reached from {1}: the other address family")]
+    LocalAddress(PeerId, IpAddr),
+    /// RFC 5549 lets an IPv6 next hop carry IPv4, not the other way round.
+    #[error("{0} cannot have the IPv4 next hop {1}")]
+    NextHopFamily(Prefix, NextHop),
     /// Two peers at one address: BGP has one session between two addresses.
     #[error("peers `{0}` and `{1}` have the same address")]
     PeerAddress(PeerId, PeerId),
@@ -275,113 +286,6 @@ pub struct Peer {
     pub families: Vec<Family>,
     /// Pause between attempts.
     pub connect_retry: Duration,
-}
-
-/// Whom an announcement is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Audience {
-    /// Every peer, those of the future too.
-    All,
-    /// These peers and no other.
-    Peers(std::collections::BTreeSet<PeerId>),
-}
-
-/// One host route, /32 or /128: the only thing this speaker ever announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "IpAddr", into = "IpAddr")]
-pub struct Prefix(IpAddr);
-
-impl Prefix {
-    /// The address; the length is always the family's longest.
-    #[must_use]
-    pub const fn address(self) -> IpAddr {
-        self.0
-    }
-
-    /// 32 or 128.
-    #[must_use]
-    pub const fn length(self) -> u8 {
-        match self.0 {
-            IpAddr::V4(_) => 32,
-            IpAddr::V6(_) => 128,
-        }
-    }
-}
-
-impl TryFrom<IpAddr> for Prefix {
-    type Error = Invalid;
-    fn try_from(ip: IpAddr) -> Result<Self, Invalid> {
-        is_host(ip).then_some(Self(ip)).ok_or(Invalid::Prefix(ip))
-    }
-}
-
-impl From<Prefix> for IpAddr {
-    fn from(p: Prefix) -> Self {
-        p.0
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0, self.length())
-    }
-}
-
-/// An explicit next hop. Never `0.0.0.0` or `::`, which gobgpd reads as "myself".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "IpAddr", into = "IpAddr")]
-pub struct NextHop(IpAddr);
-
-impl NextHop {
-    /// The address.
-    #[must_use]
-    pub const fn address(self) -> IpAddr {
-        self.0
-    }
-}
-
-impl TryFrom<IpAddr> for NextHop {
-    type Error = Invalid;
-    fn try_from(ip: IpAddr) -> Result<Self, Invalid> {
-        is_host(ip).then_some(Self(ip)).ok_or(Invalid::NextHop(ip))
-    }
-}
-
-impl From<NextHop> for IpAddr {
-    fn from(n: NextHop) -> Self {
-        n.0
-    }
-}
-
-impl fmt::Display for NextHop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A unicast address that can stand in a route between hosts: neither unspecified, loopback,
-/// multicast, broadcast nor link-local, and not an IPv4 address in IPv6 clothes.
-fn is_host(ip: IpAddr) -> bool {
-    !ip.is_unspecified()
-        && !ip.is_multicast()
-        && !ip.is_loopback()
-        && match ip {
-            IpAddr::V4(v4) => !v4.is_broadcast() && !v4.is_link_local() && v4.octets()[0] < 240,
-            IpAddr::V6(v6) => !v6.is_unicast_link_local() && v6.to_ipv4_mapped().is_none(),
-        }
-}
-
-/// What one prefix is announced with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
-    /// The host route.
-    pub prefix: Prefix,
-    /// Its next hop, as the peers will see it.
-    pub next_hop: NextHop,
-    /// Who hears of it.
-    pub audience: Audience,
-    /// Communities the peers see; sorted.
-    pub communities: Vec<Community>,
 }
 
 #[cfg(test)]

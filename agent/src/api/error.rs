@@ -85,12 +85,14 @@ impl ApiError {
     }
 
     /// `{"details"}` alone: the controller tries again on these very words, while the NIC is on its way.
+    #[must_use]
     pub fn no_such_nic() -> Self {
         let details = Some("No suitable network interface found".to_owned());
         Self::Fault(Status::NotFound, Fault { message: None, details })
     }
 
     /// `{"error", "http_code"}`, with the field and the fix beside it.
+    #[must_use]
     pub fn http(status: Status, what: &str, details: Option<String>) -> Self {
         let code = StatusCode::from(status);
         let error = format!("{} {}: {what}", code.as_u16(), code.canonical_reason().unwrap_or_default());

@@ -12,13 +12,13 @@ pub mod plug;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use axum::{Router, http::Method, response::IntoResponse as _};
+use axum::Router;
 use netns::Link;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{converge::Progress, kernel::Kernel, owner::Owner, resolve::Policy, speaker::View, state::VipMode};
-use error::{ApiError, HttpFault, Status};
+use error::{ApiError, Status};
 
 /// How long a call waits for the kernel's work. The controller gives up on a silent call after 60 s.
 const WORK: Duration = Duration::from_secs(30);
@@ -58,12 +58,10 @@ impl App {
         }
         self.progress.read(|report| match report.plugs.get(&vip) {
             Some(why) => Err(why.clone()),
-            None if report.lingering.contains(&vip) => {
-                let why =
-                    report.speaker.clone().unwrap_or_else(|| "the speaker did not take the withdrawal".to_owned());
-                Err(format!("{vip} may still be announced and stays bound until it is withdrawn: {why}"))
-            }
-            None => Ok(()),
+            None => match report.lingering.get(&vip) {
+                Some(why) => Err(format!("{vip} is still bound: {why}")),
+                None => Ok(()),
+            },
         })
     }
 }
@@ -116,23 +114,8 @@ async fn unknown_url() -> ApiError {
     ApiError::http(Status::NotFound, "No such URL; GET / tells the API version", None)
 }
 
-async fn wrong_method(method: Method) -> axum::response::Response {
-    // Flask answers OPTIONS on every URL it has.
-    if method == Method::OPTIONS {
-        return axum::http::StatusCode::OK.into_response();
-    }
-    ApiError::http(Status::MethodNotAllowed, "The method is not allowed for this URL", None).into_response()
-}
-
-/// What a handler that panicked answers with; the shape upstream's unhandled errors have.
-#[must_use]
-pub fn panicked() -> HttpFault {
-    let code = Status::Internal;
-    let ApiError::Http(_, fault) = ApiError::http(code, "The agent failed on this call; its log says where", None)
-    else {
-        unreachable!("http() makes Http");
-    };
-    fault
+async fn wrong_method() -> ApiError {
+    ApiError::http(Status::MethodNotAllowed, "The method is not allowed for this URL", None)
 }
 
 #[cfg(test)]

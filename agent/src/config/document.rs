@@ -14,22 +14,20 @@ use super::{
 const MAX_REFERENCES: usize = 1_000;
 const MAX_EXPANDED: usize = 64 * 1024;
 
-/// A value and where it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A value and where it was written. Not `Debug`: it may be a secret.
 pub(super) struct Value {
     pub(super) text: String,
     pub(super) place: Place,
 }
 
 /// A section: where it first appears, and its options; of an option written twice the last holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Section {
     pub(super) place: Place,
     pub(super) options: BTreeMap<String, Value>,
 }
 
 /// All files, later ones over earlier ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub(super) struct Document {
     pub(super) sections: BTreeMap<String, Section>,
 }

@@ -4,8 +4,10 @@
 //! operator may write: continuation lines, one pair of quotes stripped, `:` as well as `=`, and
 //! comments only at the start of a line. `golden/oslo.json` holds oslo.config's own answers.
 
+use std::fmt;
+
 /// A `key = value`, with continuation lines joined by newlines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The section it stands in, as written.
     pub section: String,
@@ -15,6 +17,13 @@ pub struct Entry {
     pub value: String,
     /// The line of the key, from 1.
     pub line: usize,
+}
+
+/// Without the value: it may be a secret.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: [{}] {} = ***", self.line, self.section, self.key)
+    }
 }
 
 /// One file, parsed: nothing merged, nothing interpreted.

@@ -64,7 +64,8 @@ impl Config {
         let peers = bgp::peers(&mut reader);
         let bgp = document.sections.contains_key("bgp").then(|| bgp::bgp(&mut reader, peers));
         distributor::refuse_unknown(&mut reader);
-        let Reader { problems, warnings, .. } = reader;
+        let Reader { mut problems, warnings, .. } = reader;
+        problems.sort_by(|a, b| a.place.cmp(&b.place)); // as an editor goes through the files
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -119,7 +119,8 @@ impl Writer<'_, '_> {
     fn option(&mut self, key: &str, value: impl fmt::Display) -> fmt::Result {
         // Of the two escapes of `$` only this one also holds after a backslash.
         let value = value.to_string().replace('$', "\\$");
-        writeln!(self.0, "{key} = {}", ini::quote(&value))
+        let value = ini::quote(&value);
+        if value.is_empty() { writeln!(self.0, "{key} =") } else { writeln!(self.0, "{key} = {value}") }
     }
 
     fn optional(&mut self, key: &str, value: Option<impl fmt::Display>) -> fmt::Result {

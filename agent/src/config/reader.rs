@@ -9,7 +9,6 @@ use super::{
 };
 
 /// Reads options out of a [`Document`]; what is wrong becomes a [`Problem`] and `None`.
-#[derive(Debug)]
 pub(super) struct Reader<'d> {
     pub(super) document: &'d Document,
     pub(super) problems: Vec<Problem>,

@@ -172,6 +172,9 @@ impl Server {
             () = slot.wanted().cancelled() => return tracing::debug!("closed in its handshake to make room"),
             () = self.stop.cancelled() => return,
         };
+        // The end of a TLS 1.3 handshake has no answer (we send no tickets). A client with Nagle's algorithm holds its
+        // request back until our delayed ACK, 40 ms.
+        let _ = tls.get_ref().0.set_quickack(true);
         let Some([leaf, ..]) = tls.get_ref().1.peer_certificates() else {
             return tracing::error!("a handshake without a client certificate succeeded; closed");
         };

@@ -24,7 +24,6 @@ pub struct View {
 
 /// One BGP session.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct PeerView {
     /// The name in `[bgp_peer:NAME]`.
     #[schema(value_type = String)]

@@ -28,6 +28,21 @@ async fn slowest(front: &Front, client: &Client) -> Duration {
     slowest
 }
 
+/// Without tickets nothing of ours follows the client's last handshake message, and Nagle's algorithm at its side would
+/// wait for our delayed ACK: 40 ms for every new connection.
+#[tokio::test]
+async fn a_new_connection_does_not_wait_for_a_delayed_ack() {
+    let front = Front::start(Limits::default());
+    let client = front.client();
+    let mut quickest = SECOND;
+    for _ in 0..20 {
+        let start = Instant::now();
+        front.get(&client, "/").await.unwrap();
+        quickest = quickest.min(start.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(30), "{quickest:?}");
+}
+
 #[tokio::test]
 async fn those_who_drip_delay_nobody_and_are_ended() {
     let front = Front::start(hasty());

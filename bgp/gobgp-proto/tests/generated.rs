@@ -1,5 +1,7 @@
 //! The checked-in Rust code is what `proto/` says.
 
+#![allow(clippy::unwrap_used)] // here, an unwrap is an assertion
+
 mod common;
 
 use std::{collections::BTreeSet, path::Path};

@@ -67,8 +67,11 @@ impl<'a> Daemon<'a> {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir()
             .unwrap();
+        // where the account can read it, for a checkout may lie in a private home
+        let path = folder.path().join("gobgpd");
+        std::fs::copy(&gobgpd.path, &path).unwrap();
         let program = Program {
-            path: gobgpd.path.clone(),
+            path,
             socket: folder.path().join("run/gobgpd.sock"),
             account: Account { uid: 64_179, gid: 64_179 },
         };

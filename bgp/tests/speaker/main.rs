@@ -1,6 +1,8 @@
 //! The speaker on real gobgpds (3.10 and 4.x) towards real routers (FRR and BIRD), each in
 //! namespaces of its own. Needs root; fails, not skips, without it.
 
+#![allow(clippy::unwrap_used)] // here, an unwrap is an assertion
+
 mod daemon;
 mod faults;
 mod node;
@@ -155,7 +157,7 @@ pub(crate) async fn session_when(speaker: &Speaker, address: &str, done: impl Fn
 }
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for something to become true; panics with `what` when it does not.
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {

@@ -43,9 +43,10 @@ fn prefix(text: &str) -> Prefix {
     text.parse::<IpAddr>().unwrap().try_into().unwrap()
 }
 
-fn plain(next_hop: &str) -> Option<Route> {
+/// A route with this next hop and nothing else to it.
+fn plain(next_hop: &str) -> Route {
     let (origin, communities, large_communities) = ("IGP".to_owned(), vec![], vec![]);
-    Some(Route { next_hop: next_hop.to_owned(), origin, communities, large_communities })
+    Route { next_hop: next_hop.to_owned(), origin, communities, large_communities }
 }
 
 /// eBGP over IPv4 to FRR and iBGP over IPv6 to BIRD, both families in both: next hops as said,
@@ -69,8 +70,8 @@ async fn every_family_of_prefix_and_session(gobgpd: &Gobgpd) {
     let (v4, v6) = (format!("{VIP}/32"), format!("{VIP6}/128"));
     until("FRR has both", || frr.route(&v4).is_some() && frr.route(&v6).is_some());
     until("BIRD has both", || bird.route(&v4).is_some() && bird.route(&v6).is_some());
-    assert_eq!((frr.route(&v4), frr.route(&v6)), (plain(NEXT_HOP), plain(NEXT_HOP6)));
-    assert_eq!((bird.route(&v4), bird.route(&v6)), (plain(NEXT_HOP), plain(NEXT_HOP6)));
+    assert_eq!((frr.route(&v4), frr.route(&v6)), (Some(plain(NEXT_HOP)), Some(plain(NEXT_HOP6))));
+    assert_eq!((bird.route(&v4), bird.route(&v6)), (Some(plain(NEXT_HOP)), Some(plain(NEXT_HOP6))));
     assert!(bird.birdc(&format!("show route {v4} all")).contains("BGP.local_pref: 100"));
 
     // read back: the table, one prefix, and what each peer is sent
@@ -96,7 +97,7 @@ async fn every_family_of_prefix_and_session(gobgpd: &Gobgpd) {
     until("the new next hop", || frr.route(&v4).is_some_and(|r| r.next_hop == "192.0.2.78"));
     assert_eq!(frr.route(&v4).unwrap().communities, ["graceful-shutdown"]);
     speaker.apply(&[Change::Announce(announcement("203.0.113.9", NEXT_HOP6, Audience::All))]).await.unwrap();
-    until("RFC 5549", || bird.route("203.0.113.9/32") == plain(NEXT_HOP6));
+    until("RFC 5549", || bird.route("203.0.113.9/32") == Some(plain(NEXT_HOP6)));
 
     // withdraw, twice: the second is no error
     for _ in 0..2 {
@@ -120,16 +121,16 @@ async fn the_audience_decides(gobgpd: &Gobgpd) {
 
     let (everybodys, ones) = (format!("{VIP}/32"), "203.0.113.8/32");
     until("everybody's", || frr.route(&everybodys).is_some() && bird.route(&everybodys).is_some());
-    until("tor-a's", || frr.route(ones) == plain(NEXT_HOP));
+    until("tor-a's", || frr.route(ones) == Some(plain(NEXT_HOP)));
     assert_eq!(bird.route(ones), None);
 
     let updates_a = frr.updates_received("192.0.2.10");
     speaker.apply(&[Change::Announce(moving(only(&["tor-a", "tor-b"])))]).await.unwrap();
-    until("both have it", || bird.route(ones) == plain(NEXT_HOP));
-    assert_eq!(frr.route(ones), plain(NEXT_HOP));
+    until("both have it", || bird.route(ones) == Some(plain(NEXT_HOP)));
+    assert_eq!(frr.route(ones), Some(plain(NEXT_HOP)));
     speaker.apply(&[Change::Announce(moving(only(&["tor-b"])))]).await.unwrap();
     until("tor-a has it no more", || frr.route(ones).is_none());
-    assert_eq!(bird.route(ones), plain(NEXT_HOP));
+    assert_eq!(bird.route(ones), Some(plain(NEXT_HOP)));
     let held = speaker.announcement(prefix("203.0.113.8")).await.unwrap();
     assert_eq!(held.unwrap().audience, only(&["tor-b"]));
     // the attribute change that is none on the wire may or may not be sent; the withdrawal is

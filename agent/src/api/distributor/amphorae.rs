@@ -22,7 +22,8 @@ use crate::{
         distributor::query::Query,
         error::{ApiError, Fault},
     },
-    state::Server,
+    resolve::Policy,
+    state::{Registration, Server},
 };
 
 /// One VIP of one amphora.
@@ -39,6 +40,15 @@ pub struct Register {
     nexthop_ip: String,
     /// The only peer to announce it to; all of them when absent.
     peer_id: Option<String>,
+}
+
+impl Register {
+    /// The registration, each of its fields usable by itself.
+    pub fn check(self, policy: &Policy) -> Result<Registration, ApiError> {
+        check::server(&self.amphora_id)?;
+        let server = Server::Amphora(self.amphora_id);
+        check::registration(server, &self.vip_ip, &self.nexthop_ip, self.peer_id.as_deref(), policy)
+    }
 }
 
 /// Which VIPs to list.
@@ -98,10 +108,7 @@ pub async fn register(
     State(app): State<App>,
     body::Json(body): body::Json<Register>,
 ) -> Result<(StatusCode, Json<Route>), ApiError> {
-    check::server(&body.amphora_id)?;
-    let server = Server::Amphora(body.amphora_id);
-    let registration =
-        check::registration(server, &body.vip_ip, &body.nexthop_ip, body.peer_id.as_deref(), &app.policy)?;
+    let registration = body.check(&app.policy)?;
     Ok((StatusCode::ACCEPTED, Json(super::register(&app, registration).await?)))
 }
 

@@ -15,7 +15,7 @@ fn invalid(field: &str, why: impl std::fmt::Display) -> ApiError {
 }
 
 /// An amphora id as Octavia makes them (a UUID), or whatever else is plain enough for a URL.
-pub(super) fn server(id: &str) -> Result<(), ApiError> {
+pub fn server(id: &str) -> Result<(), ApiError> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
     if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) || id.bytes().all(|c| c == b'.') {
         return Err(invalid("amphora_id", "1 to 64 letters, digits, `-`, `_` or `.`"));
@@ -24,7 +24,7 @@ pub(super) fn server(id: &str) -> Result<(), ApiError> {
 }
 
 /// A registration, each of its fields usable by itself.
-pub(super) fn registration(
+pub fn registration(
     server: Server,
     vip: &str,
     nexthop: &str,

@@ -1,12 +1,14 @@
 //! Everything under `/1.0/distributor/`: what is announced, for whom and to whom.
 
 pub mod amphorae;
-mod check;
-mod decide;
+pub mod check;
+pub mod decide;
 pub mod peers;
 pub mod query;
 pub mod route;
 pub mod vips;
+
+use std::collections::BTreeSet;
 
 use axum::{
     http::StatusCode,
@@ -18,6 +20,7 @@ use crate::{
         App,
         error::{ApiError, Status},
     },
+    crash,
     state::{Change, Desired, Registration},
 };
 pub use route::Route;
@@ -37,8 +40,11 @@ async fn register(app: &App, registration: Registration) -> Result<Route, ApiErr
         let registration = registration.clone();
         move |d: &Desired| decide::register(&registration, d, &policy)
     };
-    app.owner.commit(decide).await?;
-    Ok(app.progress.read(|report| Route::reported(&registration, report, &[vip].into())))
+    let committed = app.owner.commit(decide).await?;
+    crash::point("register: not answered");
+    // What has just been changed is announced by nobody's word yet.
+    let announced = if committed.changes.is_empty() { [vip].into() } else { BTreeSet::new() };
+    Ok(app.progress.read(|report| Route::reported(&registration, report, &announced)))
 }
 
 /// Commits an unregistration; 200 when everything is withdrawn, 202 while something is not.
@@ -50,6 +56,7 @@ async fn unregister(app: &App, filter: decide::Filter) -> Result<Response, ApiEr
         .filter_map(|c| if let Change::Unregister(vip) = c { Some(*vip) } else { None })
         .collect();
     let withdrawn = tokio::time::timeout(WITHDRAWAL, withdrawn(app, &gone)).await.unwrap_or(false);
+    crash::point("unregister: not answered");
     let body = route::Unregistered::new(gone.len(), withdrawn);
     let status = if withdrawn { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, axum::Json(body)).into_response())

@@ -110,7 +110,9 @@ mod tests {
     const B: &str = "fa:16:3e:00:00:0b";
 
     fn apply(desired: &mut Desired, changes: Vec<Change>) {
-        changes.into_iter().for_each(|c| desired.apply(c));
+        for change in changes {
+            desired.apply(change);
+        }
     }
 
     fn ok(w: &Wanted, desired: &Desired) -> Vec<Change> {

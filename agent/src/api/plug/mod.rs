@@ -22,7 +22,7 @@ use crate::{
     },
     crash,
     kernel::Place,
-    state::{Change, Desired},
+    state::Desired,
 };
 
 /// The answer to a call that did its work.
@@ -92,6 +92,7 @@ pub async fn plug_vip(
         .map_err(|why| ApiError::new(Status::Internal, "Error plugging VIP", why))?;
     crash::point("plug: done, not acknowledged");
     app.owner.commit(move |d: &Desired| Ok(decide::acknowledge(primary, d))).await?;
+    crash::point("plug: acknowledged, not answered");
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details(&app, primary)) })))
 }
 
@@ -140,10 +141,10 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
         )
     })?;
     let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, d)).await?;
-    if committed.changes.iter().any(|c| matches!(c, Change::Unplug(_))) {
-        app.converged(committed.generation, ip)
-            .await
-            .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
-    }
+    // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it.
+    app.converged(committed.generation, ip)
+        .await
+        .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
+    crash::point("unplug: done, not answered");
     Ok(Json(Done { message: "OK", details: None }))
 }

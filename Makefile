@@ -1,0 +1,60 @@
+# The front door. `make help` lists the targets; each installs what it lacks and says so.
+#
+# AS_ROOT: demo, test and bench make network namespaces, so they run as root.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help deps build release demo test bench lint fuzz clean
+
+FUZZ_SECONDS ?= 1200
+FUZZ_TARGETS := ini bodies
+DENY_VERSION := 0.20.2
+
+help: ## Show this
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  KEEP=1 make demo       leaves the fabric up and says how to look around"
+	@echo "  TOR=bird make demo     with BIRD as the ToR instead of FRR"
+	@echo "  make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS=ini"
+
+deps: ## Install the Debian packages that demo, test and bench need
+	@tests/install-packages.sh
+
+build: ## Build everything (debug, with the crash points the tests need)
+	cargo build --locked --workspace --features amphora-agent/crash-points
+
+release: ## Build the agent as it ships: target/release/amphora-agent
+	cargo build --locked --release -p amphora-agent
+
+demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
+	@target/debug/demo
+
+test: deps build ## All tests, on real routers and speakers (as root)
+	@tests/fetch-gobgp4.sh build/gobgp4 || echo "SKIPPED: everything with gobgpd 4.x: see the line above"
+	cargo test --locked --workspace --features amphora-agent/crash-points
+
+bench: deps release ## Measure the figures of docs/bench.md (as root)
+	cargo build --locked --release -p lab
+	@target/release/bench
+
+lint: ## Format, clippy, rustdoc and cargo-deny
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets --features amphora-agent/crash-points -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	@cargo deny --version 2>/dev/null | grep -qF $(DENY_VERSION) || \
+		{ echo "installing cargo-deny $(DENY_VERSION)"; cargo install --locked --quiet cargo-deny --version $(DENY_VERSION); }
+	cargo deny --all-features check bans licenses sources
+	@if timeout 60 cargo deny --all-features fetch db >/dev/null 2>&1; then cargo deny --all-features check advisories; \
+		else echo "SKIPPED: cargo deny check advisories: the advisory database cannot be reached from here"; fi
+
+fuzz: ## Fuzz the parsers, FUZZ_SECONDS each (1200)
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "installing cargo-fuzz"; cargo install --locked --quiet cargo-fuzz; }
+	@for target in $(FUZZ_TARGETS); do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target --sanitizer none -- -dict=fuzz/$$target.dict -max_len=4096 \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+			|| exit 1; \
+	done
+
+clean: ## Remove what was built
+	cargo clean
+	rm -rf build

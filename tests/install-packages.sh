@@ -1,0 +1,31 @@
+#!/bin/sh
+# Installs the Debian packages that the tests, the demo and the benches run for real, if any is missing.
+# Their services are not started: the lab runs its own, in namespaces.
+set -eu
+
+packages="bird2 frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 iputils-ping keepalived libc6-dev \
+nftables openssl procps tcpdump"
+
+missing=
+for package in $packages; do
+    dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+echo "installing$missing"
+if [ "$(id -u)" != 0 ]; then
+    echo "install-packages: not root; run: apt-get install --no-install-recommends$missing" >&2
+    exit 1
+fi
+
+# Debian's way of saying that no service is to be started (policy-rc.d, invoke-rc.d(8)).
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT INT TERM
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+# shellcheck disable=SC2086 # one word a package
+apt-get -qq install -y --no-install-recommends $missing >/dev/null

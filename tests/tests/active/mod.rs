@@ -1,0 +1,72 @@
+//! Amphorae with their agents at work: configured, plugged, serving and registered.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use lab::{Amphora, Api, Dual, Fabric, Family, Tor, traffic, wait_for};
+use serde_json::Value;
+
+/// A ceiling for whatever is awaited: gobgpd 3.10 first dials after 5-9 s, and the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PORT: u16 = 80;
+pub(crate) const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+/// Starts the agents, whose configuration is written, and waits for their API.
+pub(crate) fn boot(fabric: &Fabric) -> Vec<Api> {
+    for amphora in &fabric.amphorae {
+        amphora.start_agent(&[]).unwrap();
+    }
+    fabric.amphorae.iter().map(|amphora| amphora.wait_api(PATIENCE).unwrap().0).collect()
+}
+
+/// Plugs a dual-stack VIP, which haproxy then serves.
+pub(crate) fn plug(amphora: &Amphora, api: &mut Api, vip: Dual) {
+    api.plug_vip(vip.v4.into(), &amphora.plug_body(vip)).unwrap().success().unwrap();
+    amphora.start_haproxy(&[vip.v4.into(), vip.v6.into()], PORT).unwrap();
+}
+
+/// Registers a VIP in both families, to one peer or to all.
+pub(crate) fn register(amphora: &Amphora, api: &mut Api, vip: Dual, peer: Option<&str>) {
+    for family in BOTH {
+        register_one(amphora, api, vip.of(family), peer);
+    }
+}
+
+/// Registers a VIP in its own family.
+pub(crate) fn register_one(amphora: &Amphora, api: &mut Api, vip: IpAddr, peer: Option<&str>) {
+    let family = if vip.is_ipv4() { Family::V4 } else { Family::V6 };
+    api.register(amphora.id(), vip, amphora.frontend(family), peer).unwrap().success().unwrap();
+}
+
+/// Waits until the ToR's kernel routes the VIP to these amphorae's front-end IPs and no others.
+pub(crate) fn wait_routes(tor: &Tor, vip: Dual, amphorae: &[&Amphora]) {
+    for family in BOTH {
+        let hops: Vec<IpAddr> = amphorae.iter().map(|amphora| amphora.frontend(family)).collect();
+        tor.wait_next_hops(IpNet::from(vip.of(family)), &hops, PATIENCE).unwrap();
+    }
+}
+
+/// `count` connections from the client, of which none fails; who answered.
+pub(crate) fn answers(fabric: &Fabric, vip: IpAddr, count: usize) -> traffic::Split {
+    let split = traffic::connect(&fabric.client, SocketAddr::new(vip, PORT), count).unwrap();
+    assert_eq!((split.answered(), split.failed()), (count, 0), "{vip}: {split}");
+    split
+}
+
+/// What the agent says of a session, in `GET /1.0/distributor/peers`.
+pub(crate) fn peer(api: &mut Api, tor: &Tor) -> Value {
+    let reply = api.peers().unwrap().success().unwrap().json();
+    let peers = reply.as_array().expect("a list of peers");
+    peers.iter().find(|peer| peer["peer_id"] == tor.name()).unwrap_or_else(|| panic!("no such peer: {reply}")).clone()
+}
+
+/// Waits until the agent says what `wanted` accepts of a session, and returns it.
+pub(crate) fn wait_peer(api: &mut Api, tor: &Tor, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let look = || match peer(api, tor) {
+        peer if wanted(&peer) => Ok(peer),
+        peer => Err(peer),
+    };
+    wait_for(what, PATIENCE, look).unwrap().0
+}
