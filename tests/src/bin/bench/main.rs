@@ -1,5 +1,7 @@
 //! `make bench`: every speed figure of the agent beside the floor it stands on, measured in the same run, as Markdown on
 //! standard output. A missed target is shown and is no failure; a figure that cannot be had is.
+//!
+//! Parts can be named (`bench plug scale`): `http`, `plug`, `register`, `scale`.
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod client;
@@ -51,27 +53,42 @@ fn run(report: &mut Report) -> Result<String> {
     let bird = site.tor().version()?;
     site.start_agent(site.amphora())?;
     let page = http::page(&site)?;
-    http::start(&site, report)?;
-    site.wait_session(site.amphora())?;
-    http::new_connection(&site, report)?;
-    site.amphora().stop_agent()?; // what it weighs is to be measured from its start
-    site.start_agent(site.amphora())?;
-    http::keep_alive(&site, report, page)?;
-    http::idle_connections(&site, report)?;
-    plug::plug(&site, report)?;
-    register(&site, report, "BIRD", 60)?;
-    site.start_agent(site.empty())?;
-    scale::fill(&site, report)?;
-    scale::one_more(&site, report)?;
-    scale::replay(&site, report)?;
+    if wanted("http") {
+        http::start(&site, report)?;
+        site.wait_session(site.amphora())?;
+        http::new_connection(&site, report)?;
+        site.amphora().stop_agent()?; // what it weighs is to be measured from its start
+        site.start_agent(site.amphora())?;
+        http::keep_alive(&site, report, page)?;
+        http::idle_connections(&site, report)?;
+    }
+    if wanted("plug") {
+        plug::plug(&site, report)?;
+    }
+    if wanted("register") {
+        register(&site, report, "BIRD", 60)?;
+    }
+    if wanted("scale") {
+        site.start_agent(site.empty())?;
+        scale::fill(&site, report)?;
+        scale::one_more(&site, report)?;
+        scale::replay(&site, report)?;
+    }
     drop(site);
 
     eprintln!("\nwith FRR:");
     let site = Site::new(TorKind::Frr)?;
     let frr = site.tor().version()?;
     site.start_agent(site.amphora())?;
-    register(&site, report, "FRR", 25)?;
+    if wanted("register") {
+        register(&site, report, "FRR", 25)?;
+    }
     setting(&site, &[bird, frr])
+}
+
+/// Whether a part is to be measured: one of those named on the command line, or all of them.
+fn wanted(part: &str) -> bool {
+    std::env::args().len() < 2 || std::env::args().any(|named| named == part)
 }
 
 fn register(site: &Site, report: &mut Report, name: &str, rounds: usize) -> Result<()> {

@@ -111,7 +111,7 @@ impl Site {
         let node = amphora.node();
         let account = Account { uid: 65_534, gid: 65_534 };
         let program = Program { path: "/usr/bin/gobgpd".into(), socket: SOCKET.into(), account };
-        let ask = |flag| node.run(["gobgpd", flag]);
+        let ask = |flag| node.run(["sh", "-c", &format!("gobgpd {flag} 2>&1; true")]); // --help ends with 1
         let flags = Flags::parse(&ask("--version")?, &ask("--help")?).ok_or("not a gobgpd")?;
         node.within(|| program.prepare())??;
         let gobgpd = node.spawn("gobgpd", command(program.command(&flags)).envs(program.environment()))?;
