@@ -232,7 +232,7 @@ impl Speaker {
     /// [`Error::Refused`] for an address that is no neighbor's.
     pub async fn advertised(&self, peer: IpAddr, only: Option<Prefix>) -> Result<Vec<Advertised>, Error> {
         // With graceful restart gobgp goes on listing what it would send to a peer that is gone.
-        let sessions = self.client.list_peers(false).await?.into_iter().filter_map(session::read);
+        let sessions = self.client.list_peers(false).await?.into_iter().filter_map(|p| session::read(p, self.api()));
         let down = |s: session::Session| s.address == peer && s.state != session::SessionState::Established;
         if sessions.into_iter().any(down) {
             return Ok(Vec::new());

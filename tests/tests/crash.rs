@@ -157,7 +157,13 @@ fn walk(lab: &Lab, operation: &Operation) {
         let agent = lab.amphora().start_agent(&[("AMPHORA_AGENT_CRASH_AT", &n.to_string())]).unwrap();
         let answered = match lab.call(operation.call) {
             Ok(reply) => {
-                assert!(matches!(reply.status, 200 | 202), "{} at {n}: {} {}", operation.name, reply.status, reply.text());
+                assert!(
+                    matches!(reply.status, 200 | 202),
+                    "{} at {n}: {} {}",
+                    operation.name,
+                    reply.status,
+                    reply.text()
+                );
                 true
             }
             Err(error) => {
@@ -187,7 +193,12 @@ fn walk(lab: &Lab, operation: &Operation) {
             // then, and the controller takes this 409 for success.
             let unheard = points.iter().any(|p: &String| p.ends_with(ANSWERING)) && (operation.after)(&wreck);
             let retry = (operation.call)(&mut api).unwrap();
-            assert!(unheard && retry.status == operation.again || matches!(retry.status, 200 | 202), "{}, killed at {point}, retried: {}", operation.name, retry.text());
+            assert!(
+                unheard && retry.status == operation.again || matches!(retry.status, 200 | 202),
+                "{}, killed at {point}, retried: {}",
+                operation.name,
+                retry.text()
+            );
             let again = (operation.call)(&mut api).unwrap();
             assert_eq!(again.status, operation.again, "{}, killed at {point}: {}", operation.name, again.text());
         }
@@ -205,7 +216,8 @@ fn walk(lab: &Lab, operation: &Operation) {
 }
 
 fn plugged(wreck: &Wreck, lab: &Lab) -> bool {
-    let tables: BTreeSet<_> = ["-4 default", "-4 192.0.2.0/25", "-6 default", "-6 2001:db8:2::/64"].map(String::from).into();
+    let tables: BTreeSet<_> =
+        ["-4 default", "-4 192.0.2.0/25", "-6 default", "-6 2001:db8:2::/64"].map(String::from).into();
     wreck.bound == lab.both() && wreck.silent && wreck.rules == lab.both() && wreck.table_1.is_superset(&tables)
 }
 
@@ -240,7 +252,11 @@ fn an_agent_killed_at_any_step_of_an_interface_plug_or_unplug_completes_it_on_a_
         + "[controller_worker]\nloadbalancer_topology = SINGLE\n";
     lab.amphora().write_config(&sections).unwrap();
     let on_nic = |wreck: &Wreck| {
-        wreck.on_nics.is_superset(&vip) && wreck.rules == vip && wreck.table_1.len() == 2 && wreck.bound.is_empty() && !wreck.silent
+        wreck.on_nics.is_superset(&vip)
+            && wreck.rules == vip
+            && wreck.table_1.len() == 2
+            && wreck.bound.is_empty()
+            && !wreck.silent
     };
     let unplugged = |wreck: &Wreck| wreck.on_nics.is_empty() && wreck.rules.is_empty() && wreck.table_1.is_empty();
     let before = || {

@@ -12,7 +12,8 @@ type Refusal<'a> = (Method, &'a str, Value, u16, &'a [&'a str]);
 #[track_caller]
 fn all_refused(amphora: &Amphora, api: &mut Api, refusals: &[Refusal<'_>]) {
     let before = Everything::of(amphora);
-    let routes = |api: &mut Api| ["amphorae", "vips"].map(|of| api.get(&format!("/1.0/distributor/{of}")).unwrap().json());
+    let routes =
+        |api: &mut Api| ["amphorae", "vips"].map(|of| api.get(&format!("/1.0/distributor/{of}")).unwrap().json());
     let listed = routes(api);
     for (method, path, body, status, words) in refusals {
         // Text stands for a body that is no JSON.
@@ -48,8 +49,12 @@ fn a_plug_with_an_unusable_field_is_a_400_that_names_it() {
     let subnet = "Invalid subnet information";
     let path = "/1.0/plug/vip/203.0.113.7";
     let mut refusals: Vec<Refusal<'_>> = Vec::new();
-    let no_json: [(Value, &[&str]); 4] =
-        [("{".into(), &[subnet]), ("".into(), &[subnet]), (json!([]), &[subnet]), (json!({}), &[subnet, "subnet_cidr"])];
+    let no_json: [(Value, &[&str]); 4] = [
+        ("{".into(), &[subnet]),
+        ("".into(), &[subnet]),
+        (json!([]), &[subnet]),
+        (json!({}), &[subnet, "subnet_cidr"]),
+    ];
     refusals.extend(no_json.map(|(body, words)| (Method::POST, path, body, 400, words)));
     let fields: [(&str, Value, &[&str]); 28] = [
         ("/mac_address", "ABSENT".into(), &[subnet, "mac_address"]),
@@ -70,8 +75,16 @@ fn a_plug_with_an_unusable_field_is_a_400_that_names_it() {
         ("/mtu", json!(1279), &[subnet, "mtu", "1280"]), // there is an IPv6 VIP
         ("/mtu", json!(65_536), &[subnet, "mtu", "65535"]),
         ("/mtu", json!(-1), &[subnet, "mtu"]),
-        ("/host_routes", json!([{"destination": "x", "nexthop": "192.0.2.9"}]), &[subnet, "host_routes[0].destination"]),
-        ("/host_routes", json!([{"destination": "198.18.0.0/15", "nexthop": "::1"}]), &[subnet, "host_routes[0].nexthop"]),
+        (
+            "/host_routes",
+            json!([{"destination": "x", "nexthop": "192.0.2.9"}]),
+            &[subnet, "host_routes[0].destination"],
+        ),
+        (
+            "/host_routes",
+            json!([{"destination": "198.18.0.0/15", "nexthop": "::1"}]),
+            &[subnet, "host_routes[0].nexthop"],
+        ),
         ("/additional_vips/0/ip_address", "203.0.113.7".into(), &["Invalid VIP", "additional_vips[0]", "named twice"]),
         ("/additional_vips/0/ip_address", "2001:db8:100:".into(), &["Invalid VIP", "additional_vips[0].ip_address"]),
         ("/additional_vips/0/ip_address", "2001:db8:999::1".into(), &["Invalid VIP", "allowed_prefixes"]),
@@ -155,8 +168,19 @@ fn a_registration_with_an_unusable_field_is_a_400_and_a_contradicting_one_a_409_
     let post = |body: Value, status: u16, words: &'static [&'static str]| -> Refusal<'static> {
         (Method::POST, "/1.0/distributor/amphorae", body, status, words)
     };
-    let bad_vips = ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "ff02::1", "::ffff:203.0.113.9"];
-    let mut refusals: Vec<Refusal<'_>> = bad_vips.iter().map(|ip| post(with("vip_ip", (*ip).into()), 400, &["vip_ip"])).collect();
+    let bad_vips = [
+        "0.0.0.0",
+        "127.0.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:203.0.113.9",
+    ];
+    let mut refusals: Vec<Refusal<'_>> =
+        bad_vips.iter().map(|ip| post(with("vip_ip", (*ip).into()), 400, &["vip_ip"])).collect();
     refusals.extend(bad_vips.iter().map(|ip| post(with("nexthop_ip", (*ip).into()), 400, &["nexthop_ip"])));
     refusals.extend([
         post("{".into(), 400, &["Invalid request body"]),
@@ -167,7 +191,11 @@ fn a_registration_with_an_unusable_field_is_a_400_and_a_contradicting_one_a_409_
         post(with("vip", "203.0.113.60".into()), 400, &["unknown field `vip`", "vip_ip"]),
         post(with("vip_ip", json!(7)), 400, &["vip_ip: invalid type"]),
         post(with("vip_ip", "203.0.113.0/24".into()), 400, &["vip_ip", "203.0.113.0/24"]),
-        post(with("vip_ip", "198.51.100.9".into()), 400, &["vip_ip", "allowed_prefixes", "203.0.113.0/24, 2001:db8:100::/48"]),
+        post(
+            with("vip_ip", "198.51.100.9".into()),
+            400,
+            &["vip_ip", "allowed_prefixes", "203.0.113.0/24, 2001:db8:100::/48"],
+        ),
         post(with("nexthop_ip", "192.0.2.256".into()), 400, &["nexthop_ip", "192.0.2.256"]),
         post(with("nexthop_ip", "198.51.100.9".into()), 400, &["nexthop_ip", "allowed_nexthops", "192.0.2.0/25"]),
         post(with("nexthop_ip", "2001:db8:2::77".into()), 400, &["nexthop_ip", "family", "203.0.113.60"]),
@@ -180,9 +208,21 @@ fn a_registration_with_an_unusable_field_is_a_400_and_a_contradicting_one_a_409_
         post(with("amphora_id", "..".into()), 400, &["amphora_id"]),
         post(with("amphora_id", "x".repeat(65).into()), 400, &["amphora_id", "64"]),
         // What is held: one next hop a VIP, and the way out of it.
-        post(body("other", "203.0.113.50", "192.0.2.78"), 409, &["vip_ip 203.0.113.50", "amphora_id other with nexthop_ip 192.0.2.77", "DELETE"]),
-        post(body("third", "203.0.113.50", "192.0.2.77"), 409, &["vip_ip 203.0.113.50", "amphora_id other with nexthop_ip 192.0.2.77", "DELETE"]),
-        post(body("other", "203.0.113.7", "192.0.2.77"), 409, &["vip_ip 203.0.113.7", "nexthop_ip 192.0.2.11", "DELETE"]),
+        post(
+            body("other", "203.0.113.50", "192.0.2.78"),
+            409,
+            &["vip_ip 203.0.113.50", "amphora_id other with nexthop_ip 192.0.2.77", "DELETE"],
+        ),
+        post(
+            body("third", "203.0.113.50", "192.0.2.77"),
+            409,
+            &["vip_ip 203.0.113.50", "amphora_id other with nexthop_ip 192.0.2.77", "DELETE"],
+        ),
+        post(
+            body("other", "203.0.113.7", "192.0.2.77"),
+            409,
+            &["vip_ip 203.0.113.7", "nexthop_ip 192.0.2.11", "DELETE"],
+        ),
         // What is plugged.
         post(body("other", "203.0.113.60", "192.0.2.11"), 409, &["amphora_id other", "this amphora is 00000000-"]),
         post(body("other", "2001:db8:100::7", "2001:db8:2::77"), 409, &["amphora_id other", "2001:db8:100::7"]),
@@ -190,18 +230,42 @@ fn a_registration_with_an_unusable_field_is_a_400_and_a_contradicting_one_a_409_
     ]);
     let vips = "/1.0/distributor/vips";
     refusals.extend([
-        (Method::POST, vips, json!({"vip_ip": "2001:db8:100::7", "nexthop_ip": "2001:db8:2::11"}), 409, &["this amphora's", "POST /1.0/distributor/amphorae"][..]),
+        (
+            Method::POST,
+            vips,
+            json!({"vip_ip": "2001:db8:100::7", "nexthop_ip": "2001:db8:2::11"}),
+            409,
+            &["this amphora's", "POST /1.0/distributor/amphorae"][..],
+        ),
         (Method::POST, vips, json!({"vip_ip": "203.0.113.50", "nexthop_ip": "192.0.2.77"}), 409, &["amphora_id other"]),
-        (Method::POST, vips, json!({"vip_ip": "203.0.113.61", "nexthop_ip": "192.0.2.77", "amphora_id": "x"}), 400, &["unknown field `amphora_id`"]),
+        (
+            Method::POST,
+            vips,
+            json!({"vip_ip": "203.0.113.61", "nexthop_ip": "192.0.2.77", "amphora_id": "x"}),
+            400,
+            &["unknown field `amphora_id`"],
+        ),
         (Method::GET, "/1.0/distributor/amphorae?vip_ip=x", Value::Null, 400, &["Invalid query", "vip_ip"]),
         (Method::GET, "/1.0/distributor/amphorae?vip=203.0.113.7", Value::Null, 400, &["Invalid query", "vip_ip"]),
         (Method::DELETE, "/1.0/distributor/amphorae/other?vip_ip=x", Value::Null, 400, &["Invalid query", "vip_ip"]),
         (Method::DELETE, "/1.0/distributor/amphorae/other?peer=tor-0", Value::Null, 400, &["Invalid query", "peer_id"]),
-        (Method::DELETE, "/1.0/distributor/amphorae/other?peer_id=a%20b", Value::Null, 400, &["Invalid query", "peer_id"]),
+        (
+            Method::DELETE,
+            "/1.0/distributor/amphorae/other?peer_id=a%20b",
+            Value::Null,
+            400,
+            &["Invalid query", "peer_id"],
+        ),
         (Method::DELETE, "/1.0/distributor/vips/x", Value::Null, 400, &["Invalid vip", "'x'"]),
     ]);
     let all_but_one = format!("/1.0/distributor/amphorae/{own}?peer_id=tor-0");
-    refusals.push((Method::DELETE, &all_but_one, Value::Null, 409, &["for all peers", "peer_id tor-0", "leave peer_id out"]));
+    refusals.push((
+        Method::DELETE,
+        &all_but_one,
+        Value::Null,
+        409,
+        &["for all peers", "peer_id tor-0", "leave peer_id out"],
+    ));
     all_refused(amphora, &mut api, &refusals);
 }
 

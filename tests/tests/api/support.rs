@@ -126,9 +126,7 @@ pub fn wait_route(api: &mut Api, vip: IpAddr, provisioning: &str, operating: &st
     let what = format!("{vip} is {provisioning}, {operating}");
     let look = || {
         let listed = routes(api, &format!("amphorae?vip_ip={vip}"));
-        let is = |route: &Value| {
-            route["provisioning_status"] == provisioning && route["operating_status"] == operating
-        };
+        let is = |route: &Value| route["provisioning_status"] == provisioning && route["operating_status"] == operating;
         listed.iter().find(|route| is(route)).cloned().ok_or_else(|| format!("{listed:?}"))
     };
     lab::wait_for(&what, PATIENCE, look).unwrap().0
