@@ -62,7 +62,11 @@ fn announce_by_listener_and_a_distributor_without_next_hops_are_refused_too() {
     for (was, is, problem) in [
         ("announce = api", "announce = listener", "[distributor] announce: `listener` is not supported"),
         ("vip_mode = anycast", "vip_mode = anycast\nvip_mod = x", "[distributor] vip_mod: no such option"),
-        ("allowed_nexthops", "role = distributor\n#", "[distributor] allowed_nexthops: is required with role = distributor"),
+        (
+            "allowed_nexthops",
+            "role = distributor\n#",
+            "[distributor] allowed_nexthops: is required with role = distributor",
+        ),
         ("allowed_prefixes = 203.0.113.0/24", "allowed_prefixes = 203.0.113.7/24", "has host bits"),
         ("local_as = 64512", "local_as = 0", "[bgp] local_as"),
         ("unix:///run/", "tcp://127.0.0.1:50051", "[bgp] speaker"),

@@ -67,7 +67,8 @@ fn two_identical_plugs_at_once_both_succeed() {
         let answers: Vec<_> = replies.iter().map(|reply| (reply.status, reply.text())).collect();
         println!("round {round}: {answers:?}");
         assert!(answers.iter().any(|(status, _)| *status == 202), "{answers:?}");
-        let success = |(status, text): &(u16, String)| *status == 202 || *status == 409 && text.contains("already exists");
+        let success =
+            |(status, text): &(u16, String)| *status == 202 || *status == 409 && text.contains("already exists");
         assert!(answers.iter().all(success), "{answers:?}");
         let (want, found) = (routed_picture(amphora, vip), picture::look(&inside(amphora)).unwrap());
         assert!(found == want, "{:#?}", difference(&want, &found));
@@ -92,7 +93,8 @@ fn twenty_different_calls_at_once_all_get_their_answer() {
         }));
     }
     calls.push(Box::new(move |api| api.register(&id, vip.v4.into(), hop, None).unwrap()));
-    for path in ["/1.0/plug/vip/203.0.113.50", "/1.0/distributor/vips/203.0.113.50", "/1.0/distributor/amphorae/nobody"] {
+    for path in ["/1.0/plug/vip/203.0.113.50", "/1.0/distributor/vips/203.0.113.50", "/1.0/distributor/amphorae/nobody"]
+    {
         calls.push(Box::new(|api| api.delete(path).unwrap()));
     }
     calls.push(Box::new(|api| api.get("/1.0/nowhere").unwrap()));

@@ -107,10 +107,15 @@ fn a_vip_on_another_nic_is_a_conflict_and_a_second_nic_is_the_next_interface() {
     fabric.frontend.plug(amphora.node(), "ens8", Some(mac)).unwrap();
     api.plug_vip(vip.v4.into(), &amphora.plug_body(vip)).unwrap().success().unwrap();
     let before = Everything::of(amphora);
-    let mut body = json!({"subnet_cidr": "192.0.2.0/25", "gateway": "192.0.2.1", "mac_address": mac, "vrrp_ip": "192.0.2.99"});
+    let mut body =
+        json!({"subnet_cidr": "192.0.2.0/25", "gateway": "192.0.2.1", "mac_address": mac, "vrrp_ip": "192.0.2.99"});
     for taken in [vip.v4.into(), vip.v6.into()] {
         let reply = api.plug_vip(taken, &body).unwrap();
-        refused(&reply, 409, &["Invalid VIP", &taken.to_string(), &amphora.frontend_mac(), "DELETE /1.0/plug/vip/203.0.113.7"]);
+        refused(
+            &reply,
+            409,
+            &["Invalid VIP", &taken.to_string(), &amphora.frontend_mac(), "DELETE /1.0/plug/vip/203.0.113.7"],
+        );
     }
     assert_eq!(Everything::of(amphora), before);
     body["vip_mode"] = "anycast".into();
@@ -120,6 +125,10 @@ fn a_vip_on_another_nic_is_a_conflict_and_a_second_nic_is_the_next_interface() {
     assert_eq!(api.get("/1.0/interface/203.0.113.7").unwrap().json()["interface"], "eth1");
     api.unplug_vip(vip.v4.into()).unwrap().success().unwrap();
     let found = picture::look(&inside(amphora)).unwrap();
-    let kept = ["address lo 203.0.113.8/32 host deprecated", "address eth2 192.0.2.99/25", "route table 1 192.0.2.0/25 dev eth2 proto 79"];
+    let kept = [
+        "address lo 203.0.113.8/32 host deprecated",
+        "address eth2 192.0.2.99/25",
+        "route table 1 192.0.2.0/25 dev eth2 proto 79",
+    ];
     assert!(kept.iter().all(|line| found.contains(*line)), "{found:#?}");
 }
