@@ -52,13 +52,13 @@ pub fn difference(before: &Picture, after: &Picture) -> Vec<String> {
     gone.chain(after.difference(before).map(|line| format!("+ {line}"))).collect()
 }
 
-fn address_line(link: &str, address: &Value) -> Option<String> {
+fn address_line(nic: &str, address: &Value) -> Option<String> {
     let local = text(&address["local"]);
     // Scope 253 is the link's.
     if address["scope"] == "253" || local == "127.0.0.1" || local == "::1" {
         return None;
     }
-    let mut line = format!("address {link} {local}/{}", address["prefixlen"]);
+    let mut line = format!("address {nic} {local}/{}", address["prefixlen"]);
     if address["scope"] == "254" {
         line += " host";
     }

@@ -6,6 +6,7 @@ mod certificates;
 mod distributor;
 mod plug;
 mod refusals;
+mod registrations;
 mod start;
 mod stock;
 mod support;

@@ -1,16 +1,16 @@
-//! What is refused: with which status, naming the field and the way out, and with nothing changed by it.
+//! Plugs that are refused: with which status, naming the field and the way out, and with nothing changed by it.
 
 use hyper::Method;
-use lab::{Amphora, Api, Family};
+use lab::{Amphora, Api};
 use serde_json::{Value, json};
 
-use crate::support::{Everything, PATIENCE, STATE, fabric, refused, running, start, vip, wait_route};
+use crate::support::{Everything, STATE, refused, running, vip};
 
 /// One refused call: method, path and body, the status, and what the answer says.
-type Refusal<'a> = (Method, &'a str, Value, u16, &'a [&'a str]);
+pub(crate) type Refusal<'a> = (Method, &'a str, Value, u16, &'a [&'a str]);
 
 #[track_caller]
-fn all_refused(amphora: &Amphora, api: &mut Api, refusals: &[Refusal<'_>]) {
+pub(crate) fn all_refused(amphora: &Amphora, api: &mut Api, refusals: &[Refusal<'_>]) {
     let before = Everything::of(amphora);
     let routes =
         |api: &mut Api| ["amphorae", "vips"].map(|of| api.get(&format!("/1.0/distributor/{of}")).unwrap().json());
@@ -26,8 +26,8 @@ fn all_refused(amphora: &Amphora, api: &mut Api, refusals: &[Refusal<'_>]) {
     assert_eq!(Everything::of(amphora), before);
 }
 
-/// The lab's body with one key changed, or without it.
-fn with(amphora: &Amphora, pointer: &str, value: Value) -> Value {
+/// The lab's plug body with one key changed, or without it.
+pub(crate) fn with(amphora: &Amphora, pointer: &str, value: Value) -> Value {
     let mut body = amphora.plug_body(vip());
     if value == "ABSENT" {
         body.as_object_mut().unwrap().remove(&pointer[1..]);
@@ -145,149 +145,4 @@ fn a_nic_that_is_nowhere_is_upstreams_404_and_one_that_is_plugged_a_409_whatever
     all_refused(amphora, &mut api, &refusals);
     let reply = api.plug_vip(vip().v4.into(), &amphora.plug_body(vip())).unwrap();
     assert_eq!(reply.json(), json!({"message": "Interface already exists"}));
-}
-
-#[test]
-fn a_registration_with_an_unusable_field_is_a_400_and_a_contradicting_one_a_409_that_names_what_is_held() {
-    let (fabric, mut api) = running("bad-registrations", 1);
-    let amphora = &fabric.amphorae[0];
-    let (own, hop) = (amphora.id(), amphora.frontend(Family::V4));
-    fabric.tors[0].wait_established(amphora.management(Family::V4), PATIENCE).unwrap();
-    api.plug_vip(vip().v4.into(), &amphora.plug_body(vip())).unwrap().success().unwrap();
-    api.register(own, vip().v4.into(), hop, None).unwrap().success().unwrap();
-    api.register("other", "203.0.113.50".parse().unwrap(), "192.0.2.77".parse().unwrap(), Some("tor-0")).unwrap();
-    for vip in ["203.0.113.7", "203.0.113.50"] {
-        wait_route(&mut api, vip.parse().unwrap(), "ACTIVE", "ONLINE");
-    }
-    let body = |id: &str, vip: &str, hop: &str| json!({"amphora_id": id, "vip_ip": vip, "nexthop_ip": hop});
-    let with = |key: &str, value: Value| {
-        let mut body = body("other", "203.0.113.60", "192.0.2.77");
-        body[key] = value;
-        body
-    };
-    let post = |body: Value, status: u16, words: &'static [&'static str]| -> Refusal<'static> {
-        (Method::POST, "/1.0/distributor/amphorae", body, status, words)
-    };
-    let bad_vips = [
-        "0.0.0.0",
-        "127.0.0.1",
-        "224.0.0.1",
-        "255.255.255.255",
-        "::",
-        "::1",
-        "fe80::1",
-        "ff02::1",
-        "::ffff:203.0.113.9",
-    ];
-    let mut refusals: Vec<Refusal<'_>> =
-        bad_vips.iter().map(|ip| post(with("vip_ip", (*ip).into()), 400, &["vip_ip"])).collect();
-    refusals.extend(bad_vips.iter().map(|ip| post(with("nexthop_ip", (*ip).into()), 400, &["nexthop_ip"])));
-    refusals.extend([
-        post("{".into(), 400, &["Invalid request body"]),
-        post("".into(), 400, &["Invalid request body"]),
-        post("{} {}".into(), 400, &["Invalid request body"]),
-        post(json!({}), 400, &["missing field `amphora_id`"]),
-        post(json!({"amphora_id": "other", "vip_ip": "203.0.113.60"}), 400, &["missing field `nexthop_ip`"]),
-        post(with("vip", "203.0.113.60".into()), 400, &["unknown field `vip`", "vip_ip"]),
-        post(with("vip_ip", json!(7)), 400, &["vip_ip: invalid type"]),
-        post(with("vip_ip", "203.0.113.0/24".into()), 400, &["vip_ip", "203.0.113.0/24"]),
-        post(
-            with("vip_ip", "198.51.100.9".into()),
-            400,
-            &["vip_ip", "allowed_prefixes", "203.0.113.0/24, 2001:db8:100::/48"],
-        ),
-        post(with("nexthop_ip", "192.0.2.256".into()), 400, &["nexthop_ip", "192.0.2.256"]),
-        post(with("nexthop_ip", "198.51.100.9".into()), 400, &["nexthop_ip", "allowed_nexthops", "192.0.2.0/25"]),
-        post(with("nexthop_ip", "2001:db8:2::77".into()), 400, &["nexthop_ip", "family", "203.0.113.60"]),
-        post(with("nexthop_ip", "203.0.113.60".into()), 400, &["nexthop_ip", "front-end IP"]),
-        post(with("peer_id", "tor-9".into()), 400, &["peer_id", "tor-9", "there are tor-0"]),
-        post(with("peer_id", "a b".into()), 400, &["peer_id"]),
-        post(with("peer_id", "".into()), 400, &["peer_id"]),
-        post(with("amphora_id", "".into()), 400, &["amphora_id"]),
-        post(with("amphora_id", "a/b".into()), 400, &["amphora_id"]),
-        post(with("amphora_id", "..".into()), 400, &["amphora_id"]),
-        post(with("amphora_id", "x".repeat(65).into()), 400, &["amphora_id", "64"]),
-        // What is held: one next hop a VIP, and the way out of it.
-        post(
-            body("other", "203.0.113.50", "192.0.2.78"),
-            409,
-            &["vip_ip 203.0.113.50", "amphora_id other with nexthop_ip 192.0.2.77", "DELETE"],
-        ),
-        post(
-            body("third", "203.0.113.50", "192.0.2.77"),
-            409,
-            &["vip_ip 203.0.113.50", "amphora_id other with nexthop_ip 192.0.2.77", "DELETE"],
-        ),
-        post(
-            body("other", "203.0.113.7", "192.0.2.77"),
-            409,
-            &["vip_ip 203.0.113.7", "nexthop_ip 192.0.2.11", "DELETE"],
-        ),
-        // What is plugged.
-        post(body("other", "203.0.113.60", "192.0.2.11"), 409, &["amphora_id other", "this amphora is 00000000-"]),
-        post(body("other", "2001:db8:100::7", "2001:db8:2::77"), 409, &["amphora_id other", "2001:db8:100::7"]),
-        post(body(own, "2001:db8:100::7", "2001:db8:2::77"), 409, &["nexthop_ip 2001:db8:2::77", "2001:db8:2::11"]),
-    ]);
-    let vips = "/1.0/distributor/vips";
-    refusals.extend([
-        (
-            Method::POST,
-            vips,
-            json!({"vip_ip": "2001:db8:100::7", "nexthop_ip": "2001:db8:2::11"}),
-            409,
-            &["this amphora's", "POST /1.0/distributor/amphorae"][..],
-        ),
-        (Method::POST, vips, json!({"vip_ip": "203.0.113.50", "nexthop_ip": "192.0.2.77"}), 409, &["amphora_id other"]),
-        (
-            Method::POST,
-            vips,
-            json!({"vip_ip": "203.0.113.61", "nexthop_ip": "192.0.2.77", "amphora_id": "x"}),
-            400,
-            &["unknown field `amphora_id`"],
-        ),
-        (Method::GET, "/1.0/distributor/amphorae?vip_ip=x", Value::Null, 400, &["Invalid query", "vip_ip"]),
-        (Method::GET, "/1.0/distributor/amphorae?vip=203.0.113.7", Value::Null, 400, &["Invalid query", "vip_ip"]),
-        (Method::DELETE, "/1.0/distributor/amphorae/other?vip_ip=x", Value::Null, 400, &["Invalid query", "vip_ip"]),
-        (Method::DELETE, "/1.0/distributor/amphorae/other?peer=tor-0", Value::Null, 400, &["Invalid query", "peer_id"]),
-        (
-            Method::DELETE,
-            "/1.0/distributor/amphorae/other?peer_id=a%20b",
-            Value::Null,
-            400,
-            &["Invalid query", "peer_id"],
-        ),
-        (Method::DELETE, "/1.0/distributor/vips/x", Value::Null, 400, &["Invalid vip", "'x'"]),
-    ]);
-    let all_but_one = format!("/1.0/distributor/amphorae/{own}?peer_id=tor-0");
-    refusals.push((
-        Method::DELETE,
-        &all_but_one,
-        Value::Null,
-        409,
-        &["for all peers", "peer_id tor-0", "leave peer_id out"],
-    ));
-    all_refused(amphora, &mut api, &refusals);
-}
-
-#[test]
-fn a_vip_that_is_never_announced_and_an_amphora_without_bgp_refuse_registrations() {
-    let fabric = fabric("no-bgp", 1);
-    let amphora = &fabric.amphorae[0];
-    let hop = amphora.frontend(Family::V4);
-    let mut api = start(amphora);
-    for mode in ["noarp", "interface"] {
-        let body = with(amphora, "/vip_mode", mode.into());
-        api.plug_vip(vip().v4.into(), &body).unwrap().success().unwrap();
-        let reply = api.register(amphora.id(), vip().v4.into(), hop, None).unwrap();
-        refused(&reply, 409, &["203.0.113.7", "vip_mode", "anycast"]);
-        api.unplug_vip(vip().v4.into()).unwrap().success().unwrap();
-    }
-    amphora.stop_agent().unwrap();
-    amphora.write_config("[distributor]\nvip_mode = anycast\n").unwrap();
-    let mut api = start(amphora);
-    api.plug_vip(vip().v4.into(), &amphora.plug_body(vip())).unwrap().success().unwrap();
-    let reply = api.register(amphora.id(), vip().v4.into(), hop, None).unwrap();
-    refused(&reply, 409, &["Nothing can be announced", "[bgp]", "[bgp_peer:NAME]"]);
-    assert_eq!(api.peers().unwrap().json(), json!([]));
-    assert_eq!(api.amphorae().unwrap().json(), json!([]));
 }

@@ -10,12 +10,12 @@ use lab::{Amphora, Api, Dual, Fabric, Family, Neighbours, Options, Place, Reply,
 use serde_json::{Value, json};
 
 /// A ceiling, not a sleep.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the agent keeps what was asked of it.
-pub const STATE: &str = "/var/lib/octavia/amphora-agent/state";
+pub(crate) const STATE: &str = "/var/lib/octavia/amphora-agent/state";
 
 /// ToRs running BIRD that dial, and one amphora, configured for them; its agent is not started.
-pub fn fabric(name: &str, tors: usize) -> Fabric {
+pub(crate) fn fabric(name: &str, tors: usize) -> Fabric {
     let mut options = Options::new(TorKind::Bird);
     options.amphorae = 1;
     options.tors = vec![TorOptions { neighbours: Neighbours::Each(Family::V4), ..options.tors[0].clone() }; tors];
@@ -25,37 +25,37 @@ pub fn fabric(name: &str, tors: usize) -> Fabric {
 }
 
 /// The same with its agent running.
-pub fn running(name: &str, tors: usize) -> (Fabric, Api) {
+pub(crate) fn running(name: &str, tors: usize) -> (Fabric, Api) {
     let fabric = fabric(name, tors);
     let api = start(&fabric.amphorae[0]);
     (fabric, api)
 }
 
 /// Starts an agent and waits for its API.
-pub fn start(amphora: &Amphora) -> Api {
+pub(crate) fn start(amphora: &Amphora) -> Api {
     amphora.start_agent(&[]).unwrap();
     amphora.wait_api(PATIENCE).unwrap().0
 }
 
 /// The VIP of nearly every test.
-pub fn vip() -> Dual {
+pub(crate) fn vip() -> Dual {
     addresses::vip(7)
 }
 
 /// Makes the controller's file say another topology than the lab's `ACTIVE_STANDBY`.
-pub fn set_topology(amphora: &Amphora, topology: &str) {
+pub(crate) fn set_topology(amphora: &Amphora, topology: &str) {
     let path = "/etc/octavia/amphora-agent.conf";
     let text = amphora.node().read_file(path).unwrap();
     amphora.node().write_file(path, text.replace("ACTIVE_STANDBY", topology), 0o600).unwrap();
 }
 
 /// A plug call's body that names nothing but the front-end NIC and the VIP's subnet.
-pub fn bare_body(amphora: &Amphora, subnet: &str) -> Value {
+pub(crate) fn bare_body(amphora: &Amphora, subnet: &str) -> Value {
     json!({"subnet_cidr": subnet, "gateway": null, "mac_address": amphora.frontend_mac()})
 }
 
 /// What is on the front-end NIC and `lo` after the lab's dual-stack plug in `anycast` or `noarp` mode.
-pub fn routed_picture(amphora: &Amphora, vip: Dual) -> Picture {
+pub(crate) fn routed_picture(amphora: &Amphora, vip: Dual) -> Picture {
     let gateway = FRONTEND.host(addresses::tor_host(0));
     let mut lines = vec![
         "link eth1 mtu 1500 up".to_owned(),
@@ -76,14 +76,14 @@ pub fn routed_picture(amphora: &Amphora, vip: Dual) -> Picture {
 }
 
 /// `amphora-haproxy`.
-pub fn inside(amphora: &Amphora) -> Place {
+pub(crate) fn inside(amphora: &Amphora) -> Place {
     amphora.haproxy_netns().unwrap()
 }
 
 /// Everything a refused call must leave as it is: the kernel in both namespaces, the state on disk, and what the
 /// speaker holds, down to the time it got it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Everything {
+pub(crate) struct Everything {
     inside: Picture,
     outside: Picture,
     state: Option<Vec<u8>>,
@@ -91,7 +91,7 @@ pub struct Everything {
 }
 
 impl Everything {
-    pub fn of(amphora: &Amphora) -> Self {
+    pub(crate) fn of(amphora: &Amphora) -> Self {
         let rib = |family| lab::speaker::gobgp(amphora.node(), &["global", "rib", "-a", family, "-j"]).unwrap();
         Self {
             inside: picture::look(&inside(amphora)).unwrap(),
@@ -104,7 +104,7 @@ impl Everything {
 
 /// Asserts the status and that the body has every one of `words`.
 #[track_caller]
-pub fn refused(reply: &Reply, status: u16, words: &[&str]) {
+pub(crate) fn refused(reply: &Reply, status: u16, words: &[&str]) {
     let text = reply.text();
     assert_eq!(reply.status, status, "{text}");
     assert_eq!(reply.headers["content-type"], "application/json", "{text}");
@@ -115,14 +115,14 @@ pub fn refused(reply: &Reply, status: u16, words: &[&str]) {
 }
 
 /// The routes of `GET /1.0/distributor/{of}`.
-pub fn routes(api: &mut Api, of: &str) -> Vec<Value> {
+pub(crate) fn routes(api: &mut Api, of: &str) -> Vec<Value> {
     let reply = api.get(&format!("/1.0/distributor/{of}")).unwrap().success().unwrap();
     reply.json().as_array().unwrap().clone()
 }
 
 /// Waits until the one route of `vip` has these statuses, and returns it.
 #[track_caller]
-pub fn wait_route(api: &mut Api, vip: IpAddr, provisioning: &str, operating: &str) -> Value {
+pub(crate) fn wait_route(api: &mut Api, vip: IpAddr, provisioning: &str, operating: &str) -> Value {
     let what = format!("{vip} is {provisioning}, {operating}");
     let look = || {
         let listed = routes(api, &format!("amphorae?vip_ip={vip}"));
