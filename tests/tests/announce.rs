@@ -143,12 +143,15 @@ fn a_registration_is_for_the_peer_it_names_and_moving_it_touches_nobody_else() {
     let mut api = boot(&fabric).remove(0);
     plug_several(amphora, &mut api, addresses::vip(7), &[standing, fence]);
     let hop = [amphora.frontend(Family::V4)];
-    let has = |tor: &Tor, vip| tor.wait_next_hops(IpNet::from(vip), &hop, PATIENCE).unwrap();
-    let has_not = |tor: &Tor, vip| tor.wait_next_hops(IpNet::from(vip), &[], PATIENCE).unwrap();
+    let wait = |tor: &Tor, vip, hops: &[IpAddr]| {
+        tor.wait_next_hops(IpNet::from(vip), hops, PATIENCE).unwrap();
+    };
+    let has = |tor, vip| wait(tor, vip, &hop);
+    let has_not = |tor, vip| wait(tor, vip, &[]);
 
     register_one(amphora, &mut api, moving, Some("tor-0"));
     register_one(amphora, &mut api, standing, None);
-    fabric.tors.iter().for_each(|tor| drop(has(tor, standing)));
+    fabric.tors.iter().for_each(|tor| has(tor, standing));
     has(first, moving);
     for tor in [second, bystander] {
         // It came with what everybody has got, if it came at all.
@@ -162,7 +165,7 @@ fn a_registration_is_for_the_peer_it_names_and_moving_it_touches_nobody_else() {
     has_not(first, moving);
     // What was sent to the bystander before the fence has arrived before it.
     register_one(amphora, &mut api, fence, None);
-    fabric.tors.iter().for_each(|tor| drop(has(tor, fence)));
+    fabric.tors.iter().for_each(|tor| has(tor, fence));
     let after = fabric.tors.iter().zip(&before).map(|(tor, before)| updates(tor) - before).collect::<Vec<_>>();
     assert_eq!(after, [2, 2, 1], "UPDATEs: the withdrawal, the announcement, and the fence for all");
     for (tor, watch) in fabric.tors.iter().zip(watches) {
@@ -173,13 +176,13 @@ fn a_registration_is_for_the_peer_it_names_and_moving_it_touches_nobody_else() {
     println!("the agent, after the move: {said}");
 
     register_one(amphora, &mut api, moving, None);
-    fabric.tors.iter().for_each(|tor| drop(has(tor, moving)));
+    fabric.tors.iter().for_each(|tor| has(tor, moving));
     api.unregister(amphora.id(), &format!("vip_ip={moving}")).unwrap().success().unwrap();
-    fabric.tors.iter().for_each(|tor| drop(has_not(tor, moving)));
-    fabric.tors.iter().for_each(|tor| drop(has(tor, standing)));
+    fabric.tors.iter().for_each(|tor| has_not(tor, moving));
+    fabric.tors.iter().for_each(|tor| has(tor, standing));
     api.unregister(amphora.id(), "").unwrap().success().unwrap();
     for vip in [standing, fence] {
-        fabric.tors.iter().for_each(|tor| drop(has_not(tor, vip)));
+        fabric.tors.iter().for_each(|tor| has_not(tor, vip));
     }
 }
 
