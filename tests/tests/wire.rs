@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use active::{BOTH, answers, boot, plug, register, wait_routes};
+use ipnet::IpNet;
 use lab::addresses::{CONTROLLER_HOST, FRONTEND, MANAGEMENT, tor_host};
 use lab::amphora::MANAGEMENT_NIC;
 use lab::capture::Packets;
@@ -35,6 +36,14 @@ fn discovery(kind: u8, ip: Ipv6Addr) -> String {
     let words = [(48, bits >> 96), (52, bits >> 64), (56, bits >> 32), (60, bits)];
     let target = words.map(|(at, word)| format!("ip6[{at}:4] = {:#x}", word & 0xffff_ffff)).join(" and ");
     format!("icmp6 and ip6[40] = {kind} and {target}")
+}
+
+/// The packets that tell where an address is.
+fn claims(packets: &Packets, of: Dual) -> Vec<String> {
+    let advertised = discovery(136, of.v6);
+    // A solicitation from the address would tell, too: whoever gets it notes its sender's MAC.
+    let asked_from = format!("icmp6 and ip6[40] = 135 and src host {}", of.v6);
+    [arp_claims(of.v4), advertised, asked_from].iter().flat_map(|filter| packets.matching(filter).unwrap()).collect()
 }
 
 /// What an amphora's port has seen of who is where.
@@ -74,10 +83,7 @@ impl<'a> Port<'a> {
         let packets: Packets = self.capture.stop().unwrap();
         let of = |filter: String| packets.matching(&filter).unwrap();
         for vip in vips {
-            assert_eq!(of(arp_claims(vip.v4)), [""; 0], "{}: ARP tells where {} is", self.amphora.name(), vip.v4);
-            assert_eq!(of(discovery(136, vip.v6)), [""; 0], "{}: an NA for {}", self.amphora.name(), vip.v6);
-            // A solicitation from the VIP would tell, too: whoever gets it notes its sender's MAC.
-            assert_eq!(of(format!("icmp6 and ip6[40] = 135 and src host {}", vip.v6)), [""; 0]);
+            assert_eq!(claims(&packets, *vip), [""; 0], "{} tells where {vip:?} is", self.amphora.name());
             // The questions have passed this port.
             let who_has = of(format!("arp and arp[24:4] = {:#x}", vip.v4.to_bits())).len();
             let solicited = of(discovery(135, vip.v6)).len();
@@ -175,6 +181,30 @@ fn nobody_is_told_where_an_anycast_vip_is() {
     // is tentative and not answered for yet.
     let (asked, answered) = (2 * 3 * 2 * 3, 2 * 2 * 2 * 2);
     frontends.into_iter().chain(managements).for_each(|port| port.judge(&[vip], asked, answered));
+}
+
+/// The same questions and the same filters where somebody has a VIP on a NIC: it is seen.
+#[test]
+fn an_address_on_a_nic_is_told() {
+    let mut options = Options::new(TorKind::Frr);
+    options.amphorae = 0;
+    let fabric = Fabric::new("told", &options).unwrap();
+    let (host, vip) = (Node::new(&fabric.workdir, "host").unwrap(), addresses::vip(7));
+    let port = fabric.frontend.plug(&host, "eth0", Some("fa:16:3e:00:00:78")).unwrap();
+    up(&host, "eth0", &BOTH.map(|family| IpNet::from(vip.of(family)))).unwrap();
+    let asker = Asker::open(fabric.tors[0].node(), TOR_FRONTEND_NIC, FRONTEND.host(tor_host(0))).unwrap();
+    let capture = Capture::start(fabric.frontend.switch(), &port, "arp or icmp6").unwrap();
+    for family in BOTH {
+        host.ip(&format!("route add {} dev eth0", fabric.tors[0].frontend(family))).unwrap();
+        asker.ask(vip.of(family), mac("fa:16:3e:00:00:78")).unwrap();
+        asker.probe(vip.of(family)).unwrap();
+        fabric.tors[0].node().ip(&format!("route add {} dev {TOR_FRONTEND_NIC}", vip.of(family))).unwrap();
+        let closed = SocketAddr::new(vip.of(family), 9);
+        drop(fabric.tors[0].node().connect(closed, Duration::from_secs(5)).unwrap_err());
+    }
+    let seen = claims(&capture.stop().unwrap(), vip);
+    let (advertised, arp): (Vec<_>, Vec<_>) = seen.iter().partition(|packet| packet.contains("neighbor advertisement"));
+    assert!(arp.len() >= 3 && advertised.len() >= 3, "{seen:#?}");
 }
 
 /// A kernel's own questions, as a host inside the VIP's subnet asks them.
