@@ -130,7 +130,7 @@ impl Kernel {
             if a.ours || want.addresses.contains(&address) {
                 seen.have.addresses.insert(address);
             }
-            if let (Device::Nic(mac), netns::Scope::Global) = (device, a.scope)
+            if let (Device::Nic(mac), netns::Scope::Global | netns::Scope::Link) = (device, a.scope)
                 && let Ok(net) = IpNet::new(a.ip, a.prefix_len)
             {
                 let known = NicAddress { net, ours: a.ours, tentative: a.tentative, duplicate: a.dad_failed };

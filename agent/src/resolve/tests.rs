@@ -142,6 +142,26 @@ fn each_closed_gate_says_what_is_missing() {
 }
 
 #[test]
+fn an_ipv6_vip_waits_for_the_nics_link_local_address() {
+    let mut plugged = plug(VipMode::Anycast);
+    let (subnet, gateway) = (net("2001:db8:1::/64"), Some(ip("2001:db8:1::1")));
+    plugged.vips.push(Vip { ip: ip("2001:db8:100::7"), subnet, gateway, host_routes: vec![] });
+    plugged.frontends.push(Frontend { ip: ip("2001:db8:1::10"), subnet, gateway });
+    let anycast = desired(plugged);
+    let (v4, v6) =
+        (registration("me", "203.0.113.7", "192.0.2.10"), registration("me", "2001:db8:100::7", "2001:db8:1::10"));
+    let usable = address("fe80::1/64", false);
+    let tentative = NicAddress { tentative: true, ..usable };
+    for (link_local, open) in [(tentative, false), (usable, true)] {
+        let held = facts(vec![address("192.0.2.10/24", true), address("2001:db8:1::10/64", true), link_local]);
+        assert_eq!(announced(&v6, &anycast, &held, &policy()).is_ok(), open);
+        announced(&v4, &anycast, &held, &policy()).unwrap();
+    }
+    // And it is never taken for a front-end address.
+    assert_eq!(frontends(&plug(VipMode::Anycast), &facts(vec![usable])).len(), 1);
+}
+
+#[test]
 fn for_a_foreign_next_hop_the_registration_alone_counts() {
     let foreign = registration("other", "203.0.113.8", "192.0.2.20");
     let anycast = desired(plug(VipMode::Anycast));

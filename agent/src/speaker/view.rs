@@ -147,12 +147,13 @@ fn shown(peer: &bgp::Peer, session: Option<&Session>) -> PeerView {
 /// A packet with a wrong TCP MD5 signature, without one, or from too far away is dropped by the kernel that gets it, so
 /// all of these are silence to the other side.
 fn silence(peer: &bgp::Peer) -> String {
-    let mut text = "the peer does not answer; a wrong MD5 password looks the same".to_owned();
-    if peer.password.is_none() {
-        text = "the peer does not answer; one that demands an MD5 password looks the same (none is set)".to_owned();
-    }
-    if let bgp::Distance::TtlSecurity(hops) = peer.distance {
-        text += &format!(", and so does one more than ttl_hops = {hops} away");
-    }
-    text
+    let password = match peer.password {
+        Some(_) => "a wrong MD5 password looks the same",
+        None => "one that demands an MD5 password looks the same (none is set)",
+    };
+    let distance = match peer.distance {
+        bgp::Distance::TtlSecurity(hops) => format!(", and so does one more than ttl_hops = {hops} away"),
+        _ => String::new(),
+    };
+    format!("the peer does not answer; {password}{distance}")
 }
