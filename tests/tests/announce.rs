@@ -199,8 +199,8 @@ fn an_amphora_is_no_transit_router_and_learns_nothing() {
             let show = ["ip", family, "route", "show", "table", "all"];
             amphora.node().run(show).unwrap() + &inside.run(show).unwrap()
         });
-        // Link-local ones appear when the kernel has seen that nobody else has them.
-        routes.concat().lines().filter(|route| !route.contains("fe80:")).map(str::to_owned).collect::<Vec<_>>()
+        // The table of the amphora's own addresses fills as the kernel sees that nobody else has them.
+        routes.concat().lines().filter(|route| !route.contains("table local")).map(str::to_owned).collect::<Vec<_>>()
     };
     let before = tables();
     register(amphora, &mut api, vip, None);
@@ -329,4 +329,28 @@ fn each_peer_sees_the_communities_of_its_own_section() {
         let gone = watch.so_far().into_iter().find(|event| event.line.starts_with("Deleted"));
         assert!(gone.is_none(), "{}: {gone:?}", tor.name());
     }
+}
+
+/// Until the front-end NIC's link-local address has passed duplicate address detection the kernel does not ask for the
+/// gateway's MAC, so the answer to a first SYN would not leave and the client would send it again after a second.
+#[test]
+fn an_ipv6_vip_is_announced_no_sooner_than_its_answers_can_leave() {
+    let mut options = Options::new(TorKind::Bird);
+    options.tors[0].neighbours = Neighbours::Each(Family::V4);
+    let fabric = Fabric::new("first-syn", &options).unwrap();
+    fabric.write_configs(Family::V4).unwrap();
+    let mut apis = boot(&fabric);
+    let tor = &fabric.tors[0];
+    for ((amphora, api), number) in fabric.amphorae.iter().zip(&mut apis).zip(7..) {
+        let vip = addresses::vip(number);
+        tor.wait_established(amphora.management(Family::V4), PATIENCE).unwrap();
+        plug(amphora, api, vip);
+        register(amphora, api, vip, None);
+        let route = IpNet::from(vip.of(Family::V6));
+        tor.wait_next_hops(route, &[amphora.frontend(Family::V6)], PATIENCE).unwrap();
+        answers(&fabric, vip.of(Family::V6), 1);
+    }
+    let tcp = fabric.client.run(["nstat", "-asz", "TcpRetransSegs"]).unwrap();
+    let sent_again = tcp.lines().find(|line| line.starts_with("TcpRetransSegs")).unwrap();
+    assert_eq!(sent_again.split_whitespace().nth(1), Some("0"), "{sent_again}");
 }

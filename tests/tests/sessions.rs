@@ -60,8 +60,7 @@ fn passwords(kind: TorKind, session: Family, neighbours: Neighbours) {
     };
     with(section.clone(), right);
     with(section.replace("correct-horse", "wrong-horse"), wrong);
-    let lines = section.lines().filter(|line| !line.starts_with("auth_"));
-    with(lines.map(|line| format!("{line}\n")).collect(), missing);
+    with(section.split_inclusive('\n').filter(|line| !line.starts_with("auth_")).collect(), missing);
     let mut apis = boot(&fabric);
     let up = wait_up(&mut apis[0], tor);
     assert_eq!((&up["md5"], &up["last_error"]), (&true.into(), &Value::Null), "{up}");
@@ -219,7 +218,7 @@ fn the_smaller_hold_time_holds_and_keepalives_come_as_configured() {
         said[fabric.amphorae[0].management(Family::V4).to_string()]["messageStats"]["keepalivesRecv"].as_u64().unwrap()
     };
     let before = received();
-    let (_, took) = wait_for("three keepalives", PATIENCE, || match received() - before {
+    let ((), took) = wait_for("three keepalives", PATIENCE, || match received() - before {
         count if count >= 3 => Ok(()),
         count => Err(count),
     })

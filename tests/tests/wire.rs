@@ -140,8 +140,10 @@ fn nobody_is_told_where_an_anycast_vip_is() {
     }
     let vip = addresses::vip(7);
     let ask_everywhere = || {
-        frontends.iter().for_each(|port| port.asked(&on_frontend, &[vip]));
-        managements.iter().for_each(|port| port.asked(&on_management, &[vip]));
+        for (frontend, management) in frontends.iter().zip(&managements) {
+            frontend.asked(&on_frontend, &[vip]);
+            management.asked(&on_management, &[vip]);
+        }
     };
 
     // Two lives: the second begins with the NIC and the VIP of the first.
