@@ -134,12 +134,10 @@ impl Kernel {
             if a.ours || want.addresses.contains(&address) {
                 seen.have.addresses.insert(address);
             }
-            let link_local = matches!(a.ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-            if let (Device::Nic(mac), true) = (device, link_local || a.scope == netns::Scope::Global)
+            if let (Device::Nic(mac), netns::Scope::Global | netns::Scope::Link) = (device, a.scope)
                 && let Ok(net) = IpNet::new(a.ip, a.prefix_len)
             {
-                let (tentative, duplicate) = (a.tentative, a.dad_failed);
-                let known = NicAddress { net, ours: a.ours, tentative, duplicate, link_local };
+                let known = NicAddress { net, ours: a.ours, tentative: a.tentative, duplicate: a.dad_failed };
                 seen.facts.entry(mac).or_default().push(known);
             }
         }

@@ -41,7 +41,6 @@ pub struct Policy {
 }
 
 /// An address the kernel holds on a NIC.
-#[expect(clippy::struct_excessive_bools, reason = "they are the kernel's flags")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NicAddress {
     /// The address and its prefix length.
@@ -52,11 +51,18 @@ pub struct NicAddress {
     pub tentative: bool,
     /// Duplicate address detection found another holder (IPv6).
     pub duplicate: bool,
-    /// IPv6's own, by which neighbours are asked for: no reply leaves before it is settled.
-    pub link_local: bool,
 }
 
-/// What the kernel knows that nobody told us: the addresses of each NIC inside the namespace.
+impl NicAddress {
+    fn is_link_local(&self) -> bool {
+        match self.net.addr() {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        }
+    }
+}
+
+/// What the kernel knows that nobody told us: the addresses of each NIC inside the namespace, link-local ones too.
 pub type Facts = BTreeMap<Mac, Vec<NicAddress>>;
 
 /// Why a registration is not announced.
@@ -73,8 +79,9 @@ pub fn frontends(plug: &Plug, facts: &Facts) -> Vec<Frontend> {
         }
         let Some(vip) = plug.vips.iter().find(|v| Family::of(v.ip) == family) else { continue };
         let held = facts.get(&plug.mac).into_iter().flatten();
-        let mut held = held
-            .filter(|a| !a.ours && !a.link_local && Family::of(a.net.addr()) == family && !plug.has_vip(a.net.addr()));
+        let mut held = held.filter(|a| {
+            !a.ours && !a.is_link_local() && Family::of(a.net.addr()) == family && !plug.has_vip(a.net.addr())
+        });
         if let (Some(only), None) = (held.next(), held.next()) {
             all.push(Frontend { ip: only.net.addr(), subnet: only.net.trunc(), gateway: vip.gateway });
         }
@@ -232,11 +239,18 @@ fn serves(vip: IpAddr, nexthop: IpAddr, desired: &Desired, facts: &Facts) -> Res
         let is = if is.is_empty() { "it has none".to_owned() } else { is.join(", ") };
         return Err(format!("{nexthop} is not a front-end address of the VIP's NIC ({is})"));
     }
-    let held = || facts.get(&plug.mac).into_iter().flatten();
-    if nexthop.is_ipv6() && held().any(|a| a.link_local && a.tentative) {
-        return Err("the NIC's link-local address is tentative (duplicate address detection is running)".to_owned());
+    let on_nic = || facts.get(&plug.mac).into_iter().flatten();
+    // For a packet from an address of another interface, such as a VIP on `lo`, the kernel asks for the gateway's MAC from
+    // the NIC's link-local address (ndisc_send_ns, net/ipv6/ndisc.c), and not at all while that is tentative: clients'
+    // first packets would come and no answer leave.
+    let unready = |a: &&NicAddress| vip.is_ipv6() && a.is_link_local() && a.tentative;
+    if let Some(a) = on_nic().find(unready) {
+        return Err(format!(
+            "{} on the front-end NIC is tentative; no reply would leave before it is usable",
+            a.net.addr()
+        ));
     }
-    match held().find(|a| a.net.addr() == nexthop) {
+    match on_nic().find(|a| a.net.addr() == nexthop) {
         None => Err(format!("{nexthop} is not on the front-end NIC yet")),
         Some(a) if a.duplicate => Err(format!("{nexthop} is in use by somebody else (duplicate address detection)")),
         Some(a) if a.tentative => Err(format!("{nexthop} is tentative (duplicate address detection is running)")),

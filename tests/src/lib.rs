@@ -33,6 +33,7 @@ mod calls;
 pub mod capture;
 pub mod error;
 pub mod fabric;
+pub mod frames;
 pub mod net;
 pub mod node;
 pub mod picture;

@@ -36,7 +36,7 @@ fn desired(plug: Plug) -> Desired {
 }
 
 fn address(net_: &str, ours: bool) -> NicAddress {
-    NicAddress { net: net(net_), ours, tentative: false, duplicate: false, link_local: false }
+    NicAddress { net: net(net_), ours, tentative: false, duplicate: false }
 }
 
 fn facts(addresses: Vec<NicAddress>) -> Facts {
@@ -129,7 +129,7 @@ fn each_closed_gate_says_what_is_missing() {
     closed(&me, &anycast, &Facts::new(), &policy(), "not on the front-end NIC yet");
     let tentative = NicAddress { tentative: true, ..address("192.0.2.10/24", true) };
     closed(&me, &anycast, &facts(vec![tentative]), &policy(), "tentative");
-    let unsettled = NicAddress { tentative: true, link_local: true, ..address("fe80::1/64", false) };
+    let unsettled = NicAddress { tentative: true, ..address("fe80::1/64", false) };
     let v6 = registration("me", "2001:db8:100::7", "2001:db8:1::10");
     let mut dual = plug(VipMode::Anycast);
     dual.vips.push(Vip {
@@ -139,7 +139,7 @@ fn each_closed_gate_says_what_is_missing() {
         host_routes: vec![],
     });
     let both = facts(vec![address("2001:db8:1::10/64", false), unsettled]);
-    closed(&v6, &desired(dual), &both, &policy(), "link-local");
+    closed(&v6, &desired(dual), &both, &policy(), "no reply would leave");
     let duplicate = NicAddress { duplicate: true, ..tentative };
     closed(&me, &anycast, &facts(vec![duplicate]), &policy(), "somebody else");
     closed(&registration("me", "203.0.113.7", "192.0.2.11"), &anycast, &held, &policy(), "not a front-end address");
@@ -150,6 +150,26 @@ fn each_closed_gate_says_what_is_missing() {
     closed(&registration("other", "203.0.113.8", "198.51.100.1"), &anycast, &held, &policy(), "no front-end subnet");
     let gone = Registration { peer: Some("tor-x".parse().unwrap()), ..me.clone() };
     closed(&gone, &anycast, &held, &policy(), "not configured any more");
+}
+
+#[test]
+fn an_ipv6_vip_waits_for_the_nics_link_local_address() {
+    let mut plugged = plug(VipMode::Anycast);
+    let (subnet, gateway) = (net("2001:db8:1::/64"), Some(ip("2001:db8:1::1")));
+    plugged.vips.push(Vip { ip: ip("2001:db8:100::7"), subnet, gateway, host_routes: vec![] });
+    plugged.frontends.push(Frontend { ip: ip("2001:db8:1::10"), subnet, gateway });
+    let anycast = desired(plugged);
+    let (v4, v6) =
+        (registration("me", "203.0.113.7", "192.0.2.10"), registration("me", "2001:db8:100::7", "2001:db8:1::10"));
+    let usable = address("fe80::1/64", false);
+    let tentative = NicAddress { tentative: true, ..usable };
+    for (link_local, open) in [(tentative, false), (usable, true)] {
+        let held = facts(vec![address("192.0.2.10/24", true), address("2001:db8:1::10/64", true), link_local]);
+        assert_eq!(announced(&v6, &anycast, &held, &policy()).is_ok(), open);
+        announced(&v4, &anycast, &held, &policy()).unwrap();
+    }
+    // And it is never taken for a front-end address.
+    assert_eq!(frontends(&plug(VipMode::Anycast), &facts(vec![usable])).len(), 1);
 }
 
 #[test]
