@@ -15,7 +15,7 @@ use lab::{Amphora, Api, Dual, Fabric, Family, Neighbours, Options, Reply, TorKin
 use serde_json::{Value, json};
 
 /// A ceiling, for a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// From this point on a plug is complete and its answer is being made durable.
 const ANSWERING: &str = "plug: done, not acknowledged";
 /// More points than any operation has.
