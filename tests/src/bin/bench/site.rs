@@ -145,7 +145,7 @@ impl Site {
 
     fn peer(&self) -> Result<Peer> {
         Ok(Peer {
-            communities: std::collections::BTreeSet::new(),
+            communities: Vec::new(),
             id: self.tor().name().parse()?,
             address: self.tor().peering_address(Family::V4),
             remote_as: self.tor().options().asn.try_into()?,
@@ -188,6 +188,6 @@ pub(crate) fn announcement(vip: IpAddr, next_hop: IpAddr) -> Result<Announcement
         prefix: Prefix::try_from(vip)?,
         next_hop: next_hop.try_into()?,
         audience: Audience::All,
-        communities: std::collections::BTreeSet::new(),
+        communities: Vec::new(),
     })
 }
