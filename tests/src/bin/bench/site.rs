@@ -106,20 +106,6 @@ impl Site {
         Ok(())
     }
 
-    /// Starts a gobgpd as the agent would, without configuring it.
-    pub(crate) fn start_speaker(&self, amphora: &Amphora) -> Result<Proc> {
-        let node = amphora.node();
-        let account = Account { uid: 65_534, gid: 65_534 };
-        let program = Program { path: "/usr/bin/gobgpd".into(), socket: SOCKET.into(), account };
-        let ask = |flag| node.run(["sh", "-c", &format!("gobgpd {flag} 2>&1; true")]); // --help ends with 1
-        let flags = Flags::parse(&ask("--version")?, &ask("--help")?).ok_or("not a gobgpd")?;
-        node.within(|| program.prepare())??;
-        let gobgpd = node.spawn("gobgpd", command(program.command(&flags)).envs(program.environment()))?;
-        wait_socket(amphora)?;
-        node.within(|| program.take_over())??;
-        Ok(gobgpd)
-    }
-
     /// A client of an amphora's speaker.
     pub(crate) fn speaker(&self, amphora: &Amphora) -> Result<Speaker> {
         let socket = socket(amphora);
@@ -159,6 +145,20 @@ impl Site {
             connect_retry: Duration::from_secs(5),
         })
     }
+}
+
+/// Starts a gobgpd as the agent would, without configuring it.
+pub(crate) fn start_speaker(amphora: &Amphora) -> Result<Proc> {
+    let node = amphora.node();
+    let account = Account { uid: 65_534, gid: 65_534 };
+    let program = Program { path: "/usr/bin/gobgpd".into(), socket: SOCKET.into(), account };
+    let ask = |flag| node.run(["sh", "-c", &format!("gobgpd {flag} 2>&1; true")]); // --help ends with 1
+    let flags = Flags::parse(&ask("--version")?, &ask("--help")?).ok_or("not a gobgpd")?;
+    node.within(|| program.prepare())??;
+    let gobgpd = node.spawn("gobgpd", command(program.command(&flags)).envs(program.environment()))?;
+    wait_socket(amphora)?;
+    node.within(|| program.take_over())??;
+    Ok(gobgpd)
 }
 
 fn socket(amphora: &Amphora) -> PathBuf {
