@@ -54,7 +54,9 @@ impl Wreck {
             }
         }
         for family in ["-4", "-6"] {
-            for rule in json(&inside.run(["ip", "-j", family, "rule", "show", "table", "1"])?)?.as_array().into_iter().flatten() {
+            for rule in
+                json(&inside.run(["ip", "-j", family, "rule", "show", "table", "1"])?)?.as_array().into_iter().flatten()
+            {
                 wreck.rules.insert(text(&rule["src"])?);
             }
             let routes = inside.run(["ip", "-j", family, "route", "show", "table", "1"]);

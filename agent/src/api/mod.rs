@@ -60,9 +60,8 @@ impl App {
         }
         // A speaker that has just been lost, or has just been found by a new agent, is back in a moment.
         let mut passes = self.progress.passes();
-        let left = async {
-            while self.progress.read(|r| r.lingering.contains_key(&vip)) && passes.changed().await.is_ok() {}
-        };
+        let left =
+            async { while self.progress.read(|r| r.lingering.contains_key(&vip)) && passes.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(WITHDRAWAL, left).await; // which of the two it was is read below
         self.progress.read(|report| match report.plugs.get(&vip) {
             Some(why) => Err(why.clone()),
