@@ -115,13 +115,35 @@ impl Client {
         self.deadline * 10
     }
 
+    /// Ends when the daemon does not answer a small question any more: one that hangs in the middle of a long call would
+    /// otherwise hold up whoever waits for it to that call's deadline.
+    fn silence(&self) -> Pin<Box<dyn Future<Output = Error> + Send + '_>> {
+        Box::pin(async {
+            loop {
+                tokio::time::sleep(self.deadline).await;
+                if let Err(error) = self.get_bgp().await {
+                    return error;
+                }
+            }
+        })
+    }
+
     async fn within<T>(
         &self,
         deadline: Duration,
         what: &'static str,
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Error> {
-        match tokio::time::timeout(deadline, call).await {
+        let call = tokio::time::timeout(deadline, call);
+        let outcome = if deadline > self.deadline {
+            tokio::select! {
+                outcome = call => outcome,
+                error = self.silence() => return Err(error),
+            }
+        } else {
+            call.await
+        };
+        match outcome {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) => Err(Error::from_status(&status, &self.socket, what)),
             Err(_) => Err(Error::Slow { what, after: deadline }),
