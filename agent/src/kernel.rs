@@ -3,15 +3,21 @@
 //! Translates between the plan's words (a NIC is its MAC) and those of the `netns` crate (a link is an
 //! index in a namespace). Keeps nothing but open handles: every look is a fresh one.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use ipnet::IpNet;
 use netns::{Error, Kind, Link, Mac, Namespace, Network, NewAddress, NewRoute, NewRule};
 
 use crate::{
+    api::error::with_causes,
+    converge::Unready,
     crash,
-    plan::{Address, Device, Have, HaveNic, Path, RouteKey, Step, Want},
-    resolve::{Facts, MAIN_TABLE, NicAddress, VIP_TABLE},
+    plan::{Address, Device, Have, HaveNic, Path, RouteKey, Rule, Step, Want},
+    resolve::{Facts, MAIN_TABLE, NicAddress},
 };
 
 /// Octavia's namespace, where VIPs, front-end NICs, haproxy and keepalived live.
@@ -19,10 +25,6 @@ pub const NAMESPACE: &str = "amphora-haproxy";
 
 /// Where our rules stand: before the kernel's own for `main` (32766), after whatever an operator sets.
 const RULE_PRIORITY: u32 = 32_000;
-
-/// How long duplicate address detection may take: a random delay of at most a second, then one solicitation
-/// with a second for its answer (RFC 4862 section 5.4), and as long again for a slow machine.
-const DETECTION: Duration = Duration::from_secs(4);
 
 /// Where a NIC is.
 #[derive(Clone, Debug)]
@@ -42,6 +44,23 @@ pub struct Kernel {
     outside: Network,
 }
 
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It changed something.
+    Changed,
+    /// It was so already, or is passed over.
+    Same,
+    /// It has to wait for something that ends by itself, and by an event.
+    NotYet(String),
+}
+
+impl From<bool> for Applied {
+    fn from(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Same }
+    }
+}
+
 /// What one look found.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -49,6 +68,8 @@ pub struct Seen {
     pub have: Have,
     /// The addresses of each NIC.
     pub facts: Facts,
+    /// The NICs that could not be looked at, and why.
+    pub troubles: HashMap<Mac, Unready>,
 }
 
 impl Kernel {
@@ -74,7 +95,11 @@ impl Kernel {
         if let Some(link) = self.inside.link_by_mac(&mac).await? {
             return Ok(Place::Inside(link));
         }
-        Ok(self.outside.link_by_mac(&mac).await?.map_or(Place::Nowhere, Place::Outside))
+        if let Some(link) = self.outside.link_by_mac(&mac).await? {
+            return Ok(Place::Outside(link));
+        }
+        // It may have been moved in between the two looks.
+        Ok(self.inside.link_by_mac(&mac).await?.map_or(Place::Nowhere, Place::Inside))
     }
 
     /// Those of `nics` that are in neither namespace.
@@ -99,14 +124,20 @@ impl Kernel {
         Ok(self.inside.links().await?.into_iter().find(|l| l.index == found.index).map(|l| l.name))
     }
 
-    /// Has the kernel look for PCI devices again: a NIC that Nova plugged may have escaped it.
+    /// Has the kernel look for PCI devices again: a NIC that Nova plugged may have escaped it. That can take
+    /// seconds, so nobody waits for it, and there is one at a time.
     pub fn rescan(&self) {
+        static RUNNING: AtomicBool = AtomicBool::new(false);
         let file = std::path::Path::new("/sys/bus/pci/rescan");
-        if file.exists()
-            && let Err(error) = std::fs::write(file, "1")
-        {
-            tracing::warn!(%error, "cannot have the PCI bus scanned again");
+        if !file.exists() || RUNNING.swap(true, Ordering::AcqRel) {
+            return;
         }
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = std::fs::write(file, "1") {
+                tracing::warn!(%error, "cannot have the PCI bus scanned again");
+            }
+            RUNNING.store(false, Ordering::Release);
+        });
     }
 
     /// Looks at everything `want` speaks of, and at all that is ours.
@@ -120,10 +151,15 @@ impl Kernel {
             if link.loopback { Some(Device::Lo) } else { link.mac.map(Device::Nic) }
         };
         for mac in want.nics.keys() {
-            let (inside, link) = match self.locate(*mac).await? {
-                Place::Inside(link) => (true, link),
-                Place::Outside(link) => (false, link),
-                Place::Nowhere => continue,
+            let (inside, link) = match self.locate(*mac).await {
+                Ok(Place::Inside(link)) => (true, link),
+                Ok(Place::Outside(link)) => (false, link),
+                Ok(Place::Nowhere) => continue,
+                // One NIC nobody can make out is no reason to neglect the others.
+                Err(error) => {
+                    seen.troubles.insert(*mac, Unready::Failed(with_causes(&error)));
+                    continue;
+                }
             };
             seen.have.nics.insert(*mac, HaveNic { inside, name: link.name, mtu: link.mtu, up: link.up });
         }
@@ -150,8 +186,8 @@ impl Kernel {
                 seen.have.routes.insert(key, path);
             }
         }
-        let rules = self.inside.rules().await?.into_iter().filter(|r| r.ours && r.table == VIP_TABLE);
-        seen.have.rules = rules.filter_map(|r| r.from).map(|net| net.addr()).collect();
+        let rules = self.inside.rules().await?.into_iter().filter(|r| r.ours);
+        seen.have.rules = rules.filter_map(|r| Some(Rule { from: r.from?.addr(), table: r.table })).collect();
         Ok(seen)
     }
 
@@ -169,8 +205,29 @@ impl Kernel {
         }
     }
 
-    /// Does one step of the kernel's part; false when it was so already.
-    pub async fn apply(&self, step: &Step) -> Result<bool, Error> {
+    /// Does one step of the kernel's part.
+    pub async fn apply(&self, step: &Step) -> Result<Applied, Error> {
+        if let Step::AddRoute(_, Path { nic, source: Some(source @ IpAddr::V6(_)), .. }) = step
+            && self.is_tentative(*nic, *source).await?
+        {
+            // The kernel refuses it as a source till then (EINVAL, "Invalid source address").
+            return Ok(Applied::NotYet(format!("{source} is tentative (duplicate address detection is running)")));
+        }
+        self.change(step).await.map(Applied::from)
+    }
+
+    async fn is_tentative(&self, nic: Mac, ip: IpAddr) -> Result<bool, Error> {
+        let index = self.index(nic).await?;
+        Ok(self
+            .inside
+            .addresses()
+            .await?
+            .iter()
+            .any(|a| a.index == index && a.ip == ip && a.tentative && !a.dad_failed))
+    }
+
+    /// Whether it changed anything.
+    async fn change(&self, step: &Step) -> Result<bool, Error> {
         crash::point("kernel: before a step");
         let net = &self.inside;
         match step {
@@ -194,7 +251,7 @@ impl Kernel {
                 Err(error) if error.kind == Kind::NoDevice => Ok(false),
                 Err(error) => Err(error),
             },
-            Step::AddRoute(key, path) => match net.add_route(&self.settled_route(key, path).await?).await {
+            Step::AddRoute(key, path) => match net.add_route(&self.route(key, path).await?).await {
                 // A default of somebody else's (a router advertisement) in `main` does for packets that are
                 // not the VIP's.
                 Err(error) if key.table == MAIN_TABLE && matches!(error.kind, Kind::Conflict { ours: false, .. }) => {
@@ -246,16 +303,6 @@ impl Kernel {
         Ok(NewAddress { index, ip: address.ip, prefix_len: address.length, nodad, deprecated: anycast })
     }
 
-    /// The route, once the kernel will take its source: an IPv6 address is none before the end of duplicate
-    /// address detection (EINVAL, "Invalid source address").
-    async fn settled_route(&self, key: &RouteKey, path: &Path) -> Result<NewRoute, Error> {
-        let route = self.route(key, path).await?;
-        if let (Some(source @ IpAddr::V6(_)), Some(index)) = (route.source, route.device) {
-            self.inside.wait_not_tentative(index, source, DETECTION).await?;
-        }
-        Ok(route)
-    }
-
     async fn route(&self, key: &RouteKey, path: &Path) -> Result<NewRoute, Error> {
         Ok(NewRoute {
             table: key.table,
@@ -273,6 +320,6 @@ fn no_device(which: impl std::fmt::Display) -> Error {
     Error { operation: "find link", object: which.to_string(), kind: Kind::NoDevice, source: None }
 }
 
-fn rule(from: IpAddr) -> NewRule {
-    NewRule { from: from.into(), table: VIP_TABLE, priority: RULE_PRIORITY }
+fn rule(rule: Rule) -> NewRule {
+    NewRule { from: rule.from.into(), table: rule.table, priority: RULE_PRIORITY }
 }

@@ -14,12 +14,18 @@ use ipnet::IpNet;
 use netns::Mac;
 
 use crate::{
-    plan::{Address, Device, Path, RouteKey, Want, WantAnnounced, WantNic},
+    plan::{Address, Device, Path, RouteKey, Rule, Want, WantAnnounced, WantNic},
     state::{Desired, Frontend, Plug, Registration, Server, VipMode},
 };
 
-/// The table replies from a VIP are routed by, as in Octavia.
-pub const VIP_TABLE: u32 = 1;
+/// The table replies from the VIPs of a plug are routed by: 1 for `eth1`, as in Octavia, and N for `ethN`, so that the
+/// replies of each leave by its own NIC.
+#[must_use]
+pub fn table_of(plug: &Plug) -> u32 {
+    let number = plug.interface.as_str().trim_start_matches(|c: char| !c.is_ascii_digit()).parse();
+    number.ok().filter(|n| (1..MAIN_TABLE - 1).contains(n)).unwrap_or(1)
+}
+
 /// The kernel's main table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
 
@@ -102,7 +108,10 @@ pub fn gateways(desired: &Desired, facts: &Facts) -> Vec<(Mac, IpAddr)> {
 #[must_use]
 pub fn kernel(desired: &Desired, facts: &Facts, policy: &Policy) -> Want {
     let mut want = Want::default();
-    for plug in desired.plugs.values() {
+    // By NIC, so that what there can be only one of (the default of `main`) stays with the first.
+    let mut plugs: Vec<_> = desired.plugs.values().collect();
+    plugs.sort_by_key(|p| (table_of(p), p.mac));
+    for plug in plugs {
         want.nics.insert(plug.mac, WantNic { name: plug.interface.clone(), mtu: plug.mtu });
         let nic = Device::Nic(plug.mac);
         let own = plug.frontends.iter();
@@ -134,8 +143,8 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
         };
         table(MAIN_TABLE, None);
         if !policy.active_standby {
-            table(VIP_TABLE, Some(vip.ip));
-            want.rules.insert(vip.ip);
+            table(table_of(plug), Some(vip.ip));
+            want.rules.insert(Rule { from: vip.ip, table: table_of(plug) });
             let length = Address::vip(vip.ip).length;
             want.addresses.insert(Address { device: Device::Nic(plug.mac), ip: vip.ip, length });
         }
@@ -148,12 +157,12 @@ fn on_lo(plug: &Plug, facts: &Facts, want: &mut Want) {
     want.silent = true;
     for vip in &plug.vips {
         want.addresses.insert(Address::vip(vip.ip));
-        want.rules.insert(vip.ip);
+        want.rules.insert(Rule { from: vip.ip, table: table_of(plug) });
     }
     let path = Path { nic: plug.mac, gateway: None, source: None };
     for frontend in frontends(plug, facts) {
-        route(want, VIP_TABLE, frontend.subnet, path);
-        for table in [VIP_TABLE, MAIN_TABLE] {
+        route(want, table_of(plug), frontend.subnet, path);
+        for table in [table_of(plug), MAIN_TABLE] {
             if frontend.gateway.is_some() {
                 route(want, table, default_of(frontend.ip), Path { gateway: frontend.gateway, ..path });
             }

@@ -31,7 +31,7 @@ use crate::{
 /// Where BGP listens; RFC 4271 section 1.1.
 const BGP_PORT: u16 = 179;
 /// How long a predecessor may take to end.
-const PREDECESSOR: Duration = Duration::from_secs(5);
+const PREDECESSOR: Duration = Duration::from_secs(15); // it gives its last requests 10
 
 /// Why the agent did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     let reloader = Arc::new(Reloader::new(&api.server_cert, &api.client_ca, api.minimum_tls)?);
     let _lock = lock(&deadman::agents_lock()).await?;
     let kernel = Kernel::open()?;
-    let management = interfaces_in_use(&kernel).await?;
+    let management = links_in_use(&kernel).await?;
     let directory = config.paths.base.join("amphora-agent");
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
     let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
@@ -154,13 +154,13 @@ fn private_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// The interfaces that have an address where the agent runs: the management interface, and whatever else
-/// is not for plugging. A NIC that Nova plugs later comes without one.
-async fn interfaces_in_use(kernel: &Kernel) -> Result<Vec<String>, netns::Error> {
+/// The links that have an address where the agent runs: the management interface, and whatever else is not for
+/// plugging. A NIC that Nova plugs later comes without one.
+async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
     let used = kernel.outside().addresses().await?;
     let global = |index| used.iter().any(|a| a.index == index && a.scope == netns::Scope::Global);
     let links = kernel.outside().links().await?;
-    Ok(links.into_iter().filter(|l| global(l.index)).map(|l| l.name).collect())
+    Ok(links.into_iter().map(|l| l.index).filter(|i| global(*i)).collect())
 }
 
 fn policy(config: &Config) -> Policy {

@@ -67,8 +67,8 @@ fn an_anycast_vip_is_on_lo_and_its_own_subnet_is_never_on_link() {
     let want = kernel(&desired(plugged), &Facts::new(), &policy());
     assert!(want.silent);
     assert!(want.addresses.contains(&Address::vip(ip("203.0.113.7"))));
-    assert!(want.rules.contains(&ip("203.0.113.7")));
-    let table: Vec<_> = want.routes.keys().filter(|k| k.table == VIP_TABLE).map(|k| k.destination).collect();
+    assert!(want.rules.contains(&Rule { from: ip("203.0.113.7"), table: 1 }));
+    let table: Vec<_> = want.routes.keys().filter(|k| k.table == 1).map(|k| k.destination).collect();
     assert_eq!(table, [net("0.0.0.0/0"), net("192.0.2.0/24")]);
     assert_eq!(want.host_routes.len(), 2, "in table 1 and in main");
 }
@@ -80,8 +80,22 @@ fn an_interface_vip_is_on_the_nic_and_nothing_is_silenced() {
     let nic = Device::Nic(NIC.parse().unwrap());
     let on_nic = |s, length| Address { device: nic, ip: ip(s), length };
     assert_eq!(want.addresses, [on_nic("192.0.2.10", 24), on_nic("203.0.113.7", 32)].into());
-    let key = RouteKey { table: VIP_TABLE, destination: net("192.0.2.0/24") };
+    let key = RouteKey { table: 1, destination: net("192.0.2.0/24") };
     assert_eq!(want.routes[&key].source, Some(ip("203.0.113.7")));
+}
+
+#[test]
+fn a_second_nic_has_its_own_table_and_leaves_the_first_its_default() {
+    let first = plug(VipMode::Anycast);
+    let mut second = plug(VipMode::Anycast);
+    second.mac = "fa:16:3e:00:00:02".parse().unwrap();
+    second.interface = "eth2".parse().unwrap();
+    second.vips[0].ip = ip("203.0.113.6"); // lower, and yet not first
+    let plugs = [(first.primary(), first.clone()), (second.primary(), second.clone())].into();
+    let want = kernel(&Desired { plugs, ..Desired::default() }, &Facts::new(), &policy());
+    let default = |table| want.routes[&RouteKey { table, destination: net("0.0.0.0/0") }].nic;
+    assert_eq!((default(1), default(2), default(MAIN_TABLE)), (first.mac, second.mac, first.mac));
+    assert!(want.rules.contains(&Rule { from: ip("203.0.113.6"), table: 2 }));
 }
 
 #[test]

@@ -51,11 +51,21 @@ async fn register(app: &App, registration: Registration) -> Result<Route, ApiErr
 
 /// Commits an unregistration; 200 when everything is withdrawn, 202 while something is not.
 async fn unregister(app: &App, filter: decide::Filter) -> Result<Response, ApiError> {
-    let committed = app.owner.commit(move |d: &Desired| decide::unregister(&filter, d)).await?;
+    let decide = {
+        let filter = filter.clone();
+        move |d: &Desired| decide::unregister(&filter, d)
+    };
+    let committed = app.owner.commit(decide).await?;
     let gone: Vec<_> = committed
         .changes
         .iter()
         .filter_map(|c| if let Change::Unregister(vip) = c { Some(*vip) } else { None })
+        // An earlier call's, that are not withdrawn yet.
+        .chain(
+            app.owner.shared().leaving(|l| l.values().filter(|r| filter.matches(r)).map(|r| r.vip).collect::<Vec<_>>()),
+        )
+        .collect::<BTreeSet<_>>()
+        .into_iter()
         .collect();
     let withdrawn = tokio::time::timeout(WITHDRAWAL, withdrawn(app, &gone)).await.unwrap_or(false);
     crash::point("unregister: not answered");

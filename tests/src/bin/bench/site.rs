@@ -131,7 +131,7 @@ impl Site {
 
     fn peer(&self) -> Result<Peer> {
         Ok(Peer {
-            communities: Vec::new(),
+            communities: std::collections::BTreeSet::new(),
             id: self.tor().name().parse()?,
             address: self.tor().peering_address(Family::V4),
             remote_as: self.tor().options().asn.try_into()?,
