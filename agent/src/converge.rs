@@ -97,7 +97,7 @@ impl Converge {
         (Self { shared, kernel, policy, link, teller, seen: None, failed, stuck }, progress)
     }
 
-    /// Runs until the task is dropped.
+    /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
     pub async fn run(mut self) {
         let mut events = self.events();
         let mut speaker_news = self.link.as_ref().map(Link::news);
@@ -132,6 +132,10 @@ impl Converge {
             if all {
                 self.seen = None;
                 stale = None;
+                if !self.kernel.is_current().unwrap_or(true) {
+                    tracing::error!("the namespace amphora-haproxy was made anew by somebody; starting over");
+                    return;
+                }
             }
             scope = self.scope(all || outcome.failed);
         }

@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ipnet::IpNet;
@@ -42,6 +45,8 @@ pub enum Place {
 pub struct Kernel {
     inside: Network,
     outside: Network,
+    /// Host routes the kernel refused, so that each is told once.
+    refused: Arc<Mutex<BTreeSet<RouteKey>>>,
 }
 
 /// What a step came to.
@@ -75,7 +80,16 @@ pub struct Seen {
 impl Kernel {
     /// Opens both namespaces, making `amphora-haproxy` where it is missing.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { inside: Namespace::create(NAMESPACE)?.network()?, outside: Namespace::current()?.network()? })
+        Ok(Self {
+            inside: Namespace::create(NAMESPACE)?.network()?,
+            outside: Namespace::current()?.network()?,
+            refused: Arc::default(),
+        })
+    }
+
+    /// Whether the namespace that is open is the one of that name: somebody may have deleted and made it anew.
+    pub fn is_current(&self) -> Result<bool, Error> {
+        Ok(Namespace::find(NAMESPACE)?.as_ref() == Some(self.inside.namespace()))
     }
 
     /// The netlink of `amphora-haproxy`.
@@ -255,17 +269,26 @@ impl Kernel {
                 // A default of somebody else's (a router advertisement) in `main` does for packets that are
                 // not the VIP's.
                 Err(error) if key.table == MAIN_TABLE && matches!(error.kind, Kind::Conflict { ours: false, .. }) => {
-                    tracing::info!(%error, "left as it is");
+                    tracing::debug!(%error, "left as it is");
                     Ok(false)
                 }
                 result => result,
             },
             Step::AddHostRoute(key, path) => {
                 let result = net.add_route(&self.route(key, path).await?).await;
-                Ok(result.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "a host route of the subnet is not usable and is passed over");
-                    false
-                }))
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(match result {
+                    Ok(changed) => {
+                        refused.remove(key);
+                        changed
+                    }
+                    Err(error) => {
+                        if refused.insert(*key) {
+                            tracing::warn!(%error, "a host route of the subnet is not usable and is passed over");
+                        }
+                        false
+                    }
+                })
             }
             Step::DeleteRoute(key, path) => match self.route(key, path).await {
                 Ok(route) => net.delete_route(&route).await,

@@ -150,7 +150,7 @@ fn every_wrong_value_names_its_place_and_the_fix() {
         ("[haproxy_amphora]\nbase_path =", "is empty"),
         ("[health_manager]\ncontroller_ip_port_list = 192.0.2.1", "is not ADDRESS:PORT"),
         ("[health_manager]\ncontroller_ip_port_list = [x]:1", "is not ADDRESS:PORT"),
-        ("[health_manager]\nheartbeat_key = ca$nary", "refers to $nary, which is not set; set it, or write $$"),
+        ("[health_manager]\nheartbeat_key = ca$nary", "option that is not set; set that one, or write $$"),
         ("[amphora_agent]\nagent_tls_protocol = TLSv2", "`TLSv2` is none of SSLv3"),
         ("[amphora_agent]\nagent_request_read_timeout = 0", "from 1 to"),
         ("[DEFAULT]\ndebug = maybe", "neither true nor false"),

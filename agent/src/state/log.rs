@@ -90,10 +90,8 @@ struct Open {
 }
 
 impl Log {
-    /// Opens the log, or starts an empty one, and returns every change in it, oldest first.
-    ///
-    /// `compact` turns those changes into the fewest that say the same; they are written to a fresh file,
-    /// so that whatever stood behind the last good line is gone.
+    /// Opens the log, or starts an empty one, and returns every change in it, oldest first. The next commit starts a
+    /// fresh file, so that whatever stood behind the last good line is gone.
     pub fn open<C: Serialize + DeserializeOwned>(path: &Path) -> Result<(Self, Vec<C>), LogError> {
         let io = |doing| move |source| LogError::Io { doing, path: path.to_owned(), source };
         let mut changes = Vec::new();
@@ -114,7 +112,8 @@ impl Log {
         Ok((Self { path: path.to_owned(), open: None }, changes))
     }
 
-    /// Makes `commit` durable. On an error nothing of it counts, and the next call starts a fresh file.
+    /// Makes `commit` durable. On an error nothing of it counts: a file that may hold a part of it is replaced by one
+    /// that does not, now if the disk lets us, else with the next call.
     ///
     /// `snapshot` gives the changes that lead to the state held *before* this commit; it is asked for only
     /// when a fresh file is needed.
@@ -123,7 +122,10 @@ impl Log {
         match self.open.take() {
             Some(mut open) if open.used + line.len() <= open.room => {
                 crash::point("log: before the write");
-                open.append(&line).map_err(|source| self.io("write", source))?;
+                if let Err(source) = open.append(&line) {
+                    self.open = self.fresh(&snapshot(), None).ok();
+                    return Err(self.io("write", source));
+                }
                 crash::point("log: after the sync");
                 self.open = Some(open);
                 Ok(())
