@@ -37,7 +37,6 @@ fn each_vip_mode_puts_exactly_its_own_into_the_kernel() {
         "route table 1 2001:db8:2::/64 dev eth1 src 2001:db8:100::7 proto 79",
         "route table 1 default via 192.0.2.1 dev eth1 proto 79",
         "route table 1 default via 2001:db8:2::1 dev eth1 proto 79",
-        "route table 254 2001:db8:2::/64 dev eth1 proto 79", // for IPv4 the kernel has it already, for the NIC's address
         "route table 254 default via 192.0.2.1 dev eth1 proto 79",
         "route table 254 default via 2001:db8:2::1 dev eth1 proto 79",
         "rule -4 32000 from 203.0.113.7 table 1 proto 79",
@@ -83,7 +82,6 @@ fn under_active_standby_the_interface_mode_leaves_vip_and_table_1_to_keepalived(
         "link lo mtu 65536 up",
         "address eth1 192.0.2.11/25",
         "address eth1 2001:db8:2::11/64",
-        "route table 254 2001:db8:2::/64 dev eth1 proto 79", // for IPv4 the kernel has it already, for the NIC's address
         "route table 254 default via 192.0.2.1 dev eth1 proto 79",
         "route table 254 default via 2001:db8:2::1 dev eth1 proto 79",
     ]);

@@ -1,6 +1,7 @@
 //! Where it is measured: a ToR, an amphora with the agent, one with a bare gobgpd that a client of ours drives, and one
 //! more agent that holds nothing. State is on the disk, for what it costs to make it durable is part of the figures.
 
+use std::collections::BTreeSet;
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::unix::net::UnixStream,
@@ -131,7 +132,7 @@ impl Site {
 
     fn peer(&self) -> Result<Peer> {
         Ok(Peer {
-            communities: std::collections::BTreeSet::new(),
+            communities: BTreeSet::new(),
             id: self.tor().name().parse()?,
             address: self.tor().peering_address(Family::V4),
             remote_as: self.tor().options().asn.try_into()?,
