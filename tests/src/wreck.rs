@@ -34,7 +34,12 @@ impl Wreck {
         let mut wreck = Self::default();
         // The speaker first: a VIP that is unbound between two looks was withdrawn before.
         if !amphora.pids("gobgpd")?.is_empty() {
-            wreck.announced = announced(amphora)?;
+            wreck.announced = match announced(amphora) {
+                Ok(announced) => announced,
+                // One that runs and has not been told its AS.
+                Err(error) if error.to_string().contains("bgp server hasn't started yet") => BTreeSet::new(),
+                Err(error) => return Err(error),
+            };
         }
         if amphora.node().run(["test", "-e", &format!("/run/netns/{HAPROXY_NETNS}")]).is_err() {
             return Ok(wreck);

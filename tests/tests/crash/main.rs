@@ -151,3 +151,28 @@ fn an_agent_killed_at_any_step_of_an_unplug_withdraws_before_it_unbinds() {
     walk(&lab, &Operation { name: "unplug", before: &before, call: &call, after: &after, again: 200 });
     lab.wait_routes(&BTreeSet::new());
 }
+
+#[test]
+fn an_agent_killed_at_any_step_of_starting_the_speaker_starts_it_or_finds_it_the_next_time() {
+    let lab = One::new("crash-start", TorKind::Bird);
+    let mut api = lab.start();
+    lab.plug(&mut api).unwrap().success().unwrap();
+    lab.register(&mut api, Family::V4).unwrap().success().unwrap();
+    lab.register(&mut api, Family::V6).unwrap().success().unwrap();
+    lab.wait_look("announced", |wreck| wreck.announced == lab.both());
+    drop(api);
+    let before = || {
+        lab.amphora().kill_agent().unwrap();
+        lab.amphora().kill_program("gobgpd", nix::sys::signal::Signal::SIGKILL).unwrap();
+        lab.wait_look("no speaker", |_| lab.amphora().pids("gobgpd").unwrap().is_empty());
+    };
+    let call = |api: &mut Api| api.get("/");
+    let tor = lab.fabric.tors[0].peering_address(Family::V4).to_string();
+    let after = |wreck: &Wreck| {
+        let neighbors = lab::speaker::gobgp(lab.amphora().node(), &["neighbor"]);
+        wreck.announced == lab.both() && neighbors.is_ok_and(|neighbors| neighbors.contains(&tor))
+    };
+    walk(&lab, &Operation { name: "start", before: &before, call: &call, after: &after, again: 200 });
+    assert_eq!(lab.amphora().pids("gobgpd").unwrap().len(), 1);
+    lab.wait_routes(&lab.both());
+}

@@ -105,7 +105,10 @@ impl One {
     }
 
     pub(crate) fn look(&self) -> Wreck {
-        Wreck::of(self.amphora()).unwrap()
+        // A speaker that has just been started answers in a moment.
+        wait_for("the amphora can be looked at", PATIENCE, || Wreck::of(self.amphora()).map_err(|e| chain(&e)))
+            .unwrap()
+            .0
     }
 
     /// Looks until it is as `right` wants it.
