@@ -47,8 +47,10 @@ pub struct Report {
     pub closed: BTreeMap<Prefix, Closed>,
     /// What the speaker was read back to hold.
     pub announced: BTreeSet<Prefix>,
-    /// VIPs still bound although nobody wants them.
-    pub lingering: BTreeSet<IpAddr>,
+    /// VIPs still bound although nobody wants them, and why.
+    pub lingering: BTreeMap<IpAddr, String>,
+    /// What the speaker last refused, until it takes something again.
+    pub refused: Option<String>,
     /// Why the speaker cannot be asked, while it cannot.
     pub speaker: Option<String>,
 }
@@ -95,6 +97,8 @@ pub struct Converge {
     seen: Option<Seen>,
     /// The NICs whose steps failed in the last pass, and how.
     failed: HashMap<Mac, String>,
+    /// The VIPs that could not be taken off `lo` in the last pass, and why.
+    stuck: BTreeMap<IpAddr, String>,
 }
 
 /// What a pass looks at.
@@ -111,18 +115,31 @@ struct Scope {
 struct Outcome {
     changed: bool,
     failed: bool,
+    /// The speaker said what it announces, and was told the rest.
+    heard: bool,
 }
 
 impl Converge {
     /// Makes the task and the view on it.
     pub fn new(shared: Arc<Shared>, kernel: Kernel, policy: Arc<Policy>, link: Option<Link>) -> (Self, Progress) {
         let report = Arc::new(RwLock::new(Report::default()));
-        // The first pass reaches 0; until then nothing has.
+        // The first pass reaches 1; until then nothing has.
         let (generation, reached) = watch::channel(0);
         let (passes, over) = watch::channel(0);
         let progress = Progress { report: report.clone(), generation: reached, passes: over };
         (
-            Self { shared, kernel, policy, link, report, generation, passes, seen: None, failed: HashMap::new() },
+            Self {
+                shared,
+                kernel,
+                policy,
+                link,
+                report,
+                generation,
+                passes,
+                seen: None,
+                failed: HashMap::new(),
+                stuck: BTreeMap::new(),
+            },
             progress,
         )
     }
@@ -142,7 +159,8 @@ impl Converge {
                     break;
                 }
             }
-            if let Some(link) = &self.link {
+            // A speaker nobody could talk to may have an empty table, which its peers must not see.
+            if let (Some(link), true) = (&self.link, outcome.heard) {
                 link.settle().await;
             }
             let pause = if outcome.failed {
@@ -215,8 +233,7 @@ impl Converge {
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the kernel cannot be read; trying again");
-                    self.told(dirty.generation);
-                    return Outcome { changed: false, failed: true };
+                    return Outcome { failed: true, ..Outcome::default() };
                 }
             },
         };
@@ -225,6 +242,13 @@ impl Converge {
         want.announced = open;
 
         let mut have = seen.have.clone();
+        if !scope.everything {
+            // A plug may have gone since this pass was decided on. Its VIPs may be announced, and this pass does
+            // not ask about them; the next one will.
+            have.addresses.retain(|a| want.addresses.contains(a));
+            have.rules.retain(|r| want.rules.contains(r));
+            have.routes.retain(|k, _| want.routes.contains_key(k) || want.host_routes.contains_key(k));
+        }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = self.announced(scope, &asked).await;
         let steps = plan(&want, &have);
@@ -233,17 +257,19 @@ impl Converge {
         let (withdraw, announce): (Vec<_>, Vec<_>) =
             to_speaker.into_iter().partition(|s| matches!(s, Step::Withdraw(_)));
 
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { heard: have.announced.is_some(), ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
         self.failed.clear();
+        self.stuck.clear();
         for step in &to_kernel {
             // What could not be withdrawn stays bound.
             if !withdrawn && matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..)) {
+                self.stay(step, "it could not be withdrawn");
                 continue;
             }
             self.step(step, &desired, &mut outcome).await;
         }
-        self.report_kernel(scope, &desired, &want, &have, have.announced.is_some() && withdrawn);
+        self.report_kernel(scope, &desired, &want, &have);
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
         self.told(dirty.generation);
 
@@ -253,6 +279,9 @@ impl Converge {
             _ => true,
         };
         let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
+        if !announce.is_empty() {
+            self.kernel.resolve(&resolve::gateways(&desired, &self.facts())).await;
+        }
         self.speak(&announce, &mut outcome).await;
         self.report_speaker(scope, &asked, closed).await;
         outcome
@@ -300,11 +329,13 @@ impl Converge {
                     tracing::info!(?change, "told the speaker");
                 }
                 crash::point("speaker: after changes");
+                self.report.write().unwrap_or_else(PoisonError::into_inner).refused = None;
                 outcome.changed = true;
                 true
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the speaker did not take it; trying again");
+                self.report.write().unwrap_or_else(PoisonError::into_inner).refused = Some(with_causes(&error));
                 outcome.failed = true;
                 false
             }
@@ -323,18 +354,26 @@ impl Converge {
                     tracing::info!(?step, "done");
                 }
                 outcome.changed |= changed;
+                crash::point("kernel: after a step");
             }
             Err(error) => {
                 tracing::warn!(?step, error = &error as &dyn std::error::Error, "failed; trying again");
                 outcome.failed = true;
-                if let Some(nic) = nic {
-                    self.failed.insert(nic, with_causes(&error));
+                let why = with_causes(&error);
+                self.stay(step, &why);
+                match step {
+                    // Without silence no VIP of any plug on `lo` may come up.
+                    Step::Silence | Step::LoUp => {
+                        let on_lo = desired.plugs.values().filter(|p| p.mode != VipMode::Interface);
+                        self.failed.extend(on_lo.map(|p| (p.mac, why.clone())));
+                    }
+                    _ => self.failed.extend(nic.map(|n| (n, why))),
                 }
             }
         }
     }
 
-    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &crate::plan::Have, may_unbind: bool) {
+    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &crate::plan::Have) {
         if !scope.everything {
             return;
         }
@@ -345,10 +384,20 @@ impl Converge {
                 report.plugs.insert(plug.primary(), why.clone());
             }
         }
-        report.lingering.clear();
-        if !may_unbind {
+        report.lingering.clone_from(&self.stuck);
+        if have.announced.is_none() {
+            let why = self.link.as_ref().map_or_else(String::new, |l| l.state().why());
             let lo = have.addresses.difference(&want.addresses).filter(|a| a.device == Device::Lo);
-            report.lingering.extend(lo.map(|a| a.ip));
+            report.lingering.extend(lo.map(|a| (a.ip, format!("it may still be announced: {why}"))));
+        }
+    }
+
+    /// Notes that a VIP that nobody wants stays on `lo`.
+    fn stay(&mut self, step: &Step, why: &str) {
+        if let Step::DeleteAddress(address) = step
+            && address.device == Device::Lo
+        {
+            self.stuck.insert(address.ip, why.to_owned());
         }
     }
 
@@ -365,7 +414,7 @@ impl Converge {
         }
         report.closed.extend(closed);
         report.announced.extend(held.keys().filter(|p| scope.dirty.vips.contains(p)));
-        if why.is_none() {
+        if why.is_none() || self.link.is_none() {
             // What is neither wanted nor announced any more has left.
             self.shared.leaving(|l| l.retain(|p, _| !scope.dirty.vips.contains(p) || held.contains_key(p)));
         }
@@ -394,9 +443,8 @@ fn nic_of(step: &Step, desired: &Desired) -> Option<Mac> {
         },
         Step::AddRoute(_, path) | Step::AddHostRoute(_, path) | Step::DeleteRoute(_, path) => Some(path.nic),
         Step::AddRule(ip) | Step::DeleteRule(ip) => of_vip(*ip),
-        // Without silence no VIP of any plug on `lo` may come up.
-        Step::Silence | Step::LoUp => desired.plugs.values().find(|p| p.mode != VipMode::Interface).map(|p| p.mac),
-        Step::Withdraw(_) | Step::Announce(_) => None,
+        // Those of `lo` are everybody's.
+        Step::Silence | Step::LoUp | Step::Withdraw(_) | Step::Announce(_) => None,
     }
 }
 

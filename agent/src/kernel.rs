@@ -3,7 +3,7 @@
 //! Translates between the plan's words (a NIC is its MAC) and those of the `netns` crate (a link is an
 //! index in a namespace). Keeps nothing but open handles: every look is a fresh one.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use netns::{Error, Kind, Link, Mac, Namespace, Network, NewAddress, NewRoute, NewRule};
@@ -19,6 +19,10 @@ pub const NAMESPACE: &str = "amphora-haproxy";
 
 /// Where our rules stand: before the kernel's own for `main` (32766), after whatever an operator sets.
 const RULE_PRIORITY: u32 = 32_000;
+
+/// How long duplicate address detection may take: a random delay of at most a second, then one solicitation
+/// with a second for its answer (RFC 4862 section 5.4), and as long again for a slow machine.
+const DETECTION: Duration = Duration::from_secs(4);
 
 /// Where a NIC is.
 #[derive(Clone, Debug)]
@@ -151,6 +155,20 @@ impl Kernel {
         Ok(seen)
     }
 
+    /// Has the kernel learn the MACs of these neighbours. Nothing waits for it and nothing depends on it: it
+    /// spares the first clients a wait.
+    pub async fn resolve(&self, neighbours: &[(Mac, IpAddr)]) {
+        for (mac, ip) in neighbours {
+            let asked = match self.index(*mac).await {
+                Ok(index) => self.inside.resolve(index, *ip).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = asked {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a gateway could not be asked for");
+            }
+        }
+    }
+
     /// Does one step of the kernel's part; false when it was so already.
     pub async fn apply(&self, step: &Step) -> Result<bool, Error> {
         crash::point("kernel: before a step");
@@ -176,7 +194,7 @@ impl Kernel {
                 Err(error) if error.kind == Kind::NoDevice => Ok(false),
                 Err(error) => Err(error),
             },
-            Step::AddRoute(key, path) => match net.add_route(&self.route(key, path).await?).await {
+            Step::AddRoute(key, path) => match net.add_route(&self.settled_route(key, path).await?).await {
                 // A default of somebody else's (a router advertisement) in `main` does for packets that are
                 // not the VIP's.
                 Err(error) if key.table == MAIN_TABLE && matches!(error.kind, Kind::Conflict { ours: false, .. }) => {
@@ -226,6 +244,16 @@ impl Kernel {
         let anycast = address.device == Device::Lo;
         let nodad = anycast && address.ip.is_ipv6();
         Ok(NewAddress { index, ip: address.ip, prefix_len: address.length, nodad, deprecated: anycast })
+    }
+
+    /// The route, once the kernel will take its source: an IPv6 address is none before the end of duplicate
+    /// address detection (EINVAL, "Invalid source address").
+    async fn settled_route(&self, key: &RouteKey, path: &Path) -> Result<NewRoute, Error> {
+        let route = self.route(key, path).await?;
+        if let (Some(source @ IpAddr::V6(_)), Some(index)) = (route.source, route.device) {
+            self.inside.wait_not_tentative(index, source, DETECTION).await?;
+        }
+        Ok(route)
     }
 
     async fn route(&self, key: &RouteKey, path: &Path) -> Result<NewRoute, Error> {

@@ -23,6 +23,8 @@ use crate::{
 const BATCH: usize = 256;
 /// The most requests that wait for the owner; more wait in their connections.
 const QUEUE: usize = 1024;
+/// The generation of the state as it was found. No pass has seen it before the first has: none is 0.
+const FOUND: u64 = 1;
 
 /// What a request means for the state: changes, or why not.
 pub type Decision<R> = Result<Vec<Change>, R>;
@@ -151,7 +153,7 @@ impl Owner {
         for change in changes {
             desired.apply(change);
         }
-        let dirty = Dirty { generation: 0, plugs: true, vips: desired.registrations.keys().copied().collect() };
+        let dirty = Dirty { generation: FOUND, plugs: true, vips: desired.registrations.keys().copied().collect() };
         let shared = Arc::new(Shared { desired: RwLock::new(desired), dirty: Mutex::new(dirty), ..Shared::default() });
         let (requests, queue) = mpsc::channel(QUEUE);
         let thread = {
@@ -198,7 +200,7 @@ fn touches(change: &Change) -> Touches {
 }
 
 fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>) {
-    let mut generation = 0;
+    let mut generation = FOUND;
     let mut held_over = None;
     while let Some(first) = held_over.take().or_else(|| queue.blocking_recv()) {
         let mut touched = HashSet::new();

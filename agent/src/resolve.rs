@@ -28,6 +28,8 @@ pub const MAIN_TABLE: u32 = 254;
 pub struct Policy {
     /// This amphora's id, when it was told.
     pub amphora_id: Option<String>,
+    /// `role = distributor`: it announces for others.
+    pub distributor: bool,
     /// `loadbalancer_topology = ACTIVE_STANDBY`: in `interface` mode keepalived holds the VIP.
     pub active_standby: bool,
     /// Only VIPs inside these are announced.
@@ -87,6 +89,15 @@ pub fn frontends(plug: &Plug, facts: &Facts) -> Vec<Frontend> {
     all
 }
 
+/// The gateways an amphora must know the MAC of before clients come, with the NIC they are behind.
+#[must_use]
+pub fn gateways(desired: &Desired, facts: &Facts) -> Vec<(Mac, IpAddr)> {
+    let of = |plug: &Plug| {
+        frontends(plug, facts).into_iter().filter_map(|f| Some((plug.mac, f.gateway?))).collect::<Vec<_>>()
+    };
+    desired.plugs.values().filter(|p| p.mode == VipMode::Anycast).flat_map(of).collect()
+}
+
 /// What the kernel shall hold, for every plug.
 #[must_use]
 pub fn kernel(desired: &Desired, facts: &Facts, policy: &Policy) -> Want {
@@ -109,7 +120,10 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
     let path = Path { nic: plug.mac, gateway: None, source: None };
     for vip in &plug.vips {
         let mut table = |number, source| {
-            route(want, number, vip.subnet, Path { source, ..path });
+            // In `main` the kernel has made that route itself, with the NIC's own address.
+            if number != MAIN_TABLE || !plug.frontends.iter().any(|f| f.subnet == vip.subnet) {
+                route(want, number, vip.subnet, Path { source, ..path });
+            }
             if vip.gateway.is_some() {
                 route(want, number, default_of(vip.ip), Path { gateway: vip.gateway, ..path });
             }
@@ -244,10 +258,15 @@ fn serves(vip: IpAddr, nexthop: IpAddr, desired: &Desired, facts: &Facts) -> Res
     }
 }
 
-/// Whether a registration is for this very amphora.
+/// Whether a registration is for this very amphora. One that was not told its id takes every amphora for itself:
+/// else unplugging would turn its own registration into a foreign one, announced with nothing behind it.
 #[must_use]
 pub fn is_self(server: &Server, policy: &Policy) -> bool {
-    matches!((server, &policy.amphora_id), (Server::Amphora(id), Some(own)) if id == own)
+    match (server, &policy.amphora_id) {
+        (Server::Amphora(id), Some(own)) => id == own,
+        (Server::Amphora(_), None) => !policy.distributor,
+        (Server::EndPoint, _) => false,
+    }
 }
 
 /// Whether one of `nets` contains `ip`.

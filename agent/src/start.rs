@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{self, Config, Sources, Topology},
+    config::{self, Config, Role, Sources, Topology},
     converge::Converge,
     deadman::{self, Lock},
     kernel::Kernel,
@@ -84,6 +84,9 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     config.warnings.iter().for_each(|warning| tracing::warn!(%warning, "configuration"));
     config.ignored.iter().for_each(|ignored| tracing::debug!(%ignored, "configuration"));
 
+    // What may be wrong with the files is found before anything is touched.
+    let api = &config.api;
+    let reloader = Arc::new(Reloader::new(&api.server_cert, &api.client_ca, api.minimum_tls)?);
     let _lock = lock(&deadman::agents_lock()).await?;
     let kernel = Kernel::open()?;
     let management = interfaces_in_use(&kernel).await?;
@@ -96,8 +99,6 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     let (link, view) = setup.map(Link::start).unzip();
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), policy.clone(), link);
 
-    let api = &config.api;
-    let reloader = Arc::new(Reloader::new(&api.server_cert, &api.client_ca, api.minimum_tls)?);
     let listener = serve::listen(api.bind).map_err(|error| StartError::Listen(api.bind, error))?;
     let limits = Limits { body: api.request_read_timeout, ..Limits::default() };
     let router = api::router(App {
@@ -166,6 +167,7 @@ fn policy(config: &Config) -> Policy {
     let distributor = &config.distributor;
     Policy {
         amphora_id: config.amphora_id.clone(),
+        distributor: distributor.role == Role::Distributor,
         active_standby: config.topology == Topology::ActiveStandby,
         allowed_prefixes: distributor.allowed_prefixes.clone(),
         allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),

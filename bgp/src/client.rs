@@ -146,9 +146,11 @@ impl Client {
 
     pub(crate) async fn list_peers(&self, count_advertised: bool) -> Result<Vec<v4::Peer>, Error> {
         let request = v4::ListPeerRequest { address: String::new(), enable_advertised: count_advertised };
+        // gobgp counts by running its export policies over every path for every peer.
+        let deadline = if count_advertised { self.long_deadline() } else { self.deadline };
         list!(
             self,
-            self.long_deadline(),
+            deadline,
             "list its peers",
             list_peer(request),
             |r: v3::ListPeerResponse| r.peer.map(peer_from_v3),

@@ -223,6 +223,7 @@ impl Speaker {
 
     /// Every neighbor's session.
     pub async fn sessions(&self) -> Result<Vec<Session>, Error> {
+        self.global().await?; // one that hangs shows here, and the count below may take its time
         let peers = self.client.list_peers(true).await?;
         Ok(peers.into_iter().filter_map(|peer| session::read(peer, self.api())).collect())
     }
@@ -230,6 +231,12 @@ impl Speaker {
     /// What a neighbor is sent, all or one prefix; nothing while its session is down.
     /// [`Error::Refused`] for an address that is no neighbor's.
     pub async fn advertised(&self, peer: IpAddr, only: Option<Prefix>) -> Result<Vec<Advertised>, Error> {
+        // With graceful restart gobgp goes on listing what it would send to a peer that is gone.
+        let sessions = self.client.list_peers(false).await?.into_iter().filter_map(|p| session::read(p, self.api()));
+        let down = |s: session::Session| s.address == peer && s.state != session::SessionState::Established;
+        if sessions.into_iter().any(down) {
+            return Ok(Vec::new());
+        }
         let mut routes = Vec::new();
         for family in [Family::Ipv4, Family::Ipv6] {
             if only.is_some_and(|p| Family::of(p.address()) != family) {

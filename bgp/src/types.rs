@@ -26,7 +26,7 @@ pub enum Invalid {
     Md5Character,
     /// RFC 4271 section 4.2 asks for at least three seconds. It also allows zero (never), which
     /// gobgpd cannot be told: in its API a zero is "not set" and becomes 90.
-    #[error("a hold time is 3 to 65535 seconds, not {0}")]
+    #[error("a hold time is 3 to 65535 seconds, not {0}; gobgpd cannot be told 0 (never)")]
     HoldTime(u64),
     /// RFC 4724 section 3: twelve bits of seconds.
     #[error("a graceful restart time is 1 to 4095 seconds, not {0}")]

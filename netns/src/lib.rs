@@ -16,6 +16,7 @@ mod link;
 mod named;
 mod names;
 mod namespace;
+mod neighbour;
 mod network;
 mod route;
 mod rule;

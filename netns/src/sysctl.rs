@@ -1,6 +1,6 @@
 //! Sysctls of a namespace, and the few that keep an anycast address quiet.
 //!
-//! `/proc/sys/net` shows each thread its own namespace, so [`read`] and [`write`] belong on a thread inside.
+//! `/proc/sys/net` shows each thread its own namespace, so [`read()`] and [`write()`] belong on a thread inside.
 
 use std::{fs, path::PathBuf};
 

@@ -36,6 +36,7 @@ pub mod fabric;
 pub mod frames;
 pub mod net;
 pub mod node;
+pub mod picture;
 pub mod pki;
 pub mod place;
 pub mod process;
@@ -45,6 +46,7 @@ pub mod tor;
 pub mod traffic;
 pub mod wait;
 pub mod workdir;
+pub mod wreck;
 
 pub use addresses::{Dual, Family};
 pub use amphora::Amphora;
@@ -59,6 +61,7 @@ pub use speaker::Gobgpd;
 pub use tor::{Neighbours, Tor, TorKind, TorOptions};
 pub use wait::wait_for;
 pub use workdir::Workdir;
+pub use wreck::Wreck;
 
 /// Locks a mutex whose value is whole at any time, so that a panic elsewhere does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -22,6 +22,8 @@ use error::{ApiError, Status};
 
 /// How long a call waits for the kernel's work. The controller gives up on a silent call after 60 s.
 const WORK: Duration = Duration::from_secs(30);
+/// How long a call waits for the speaker to take a withdrawal.
+const WITHDRAWAL: Duration = Duration::from_secs(5);
 
 /// What the handlers work with.
 #[derive(Clone, Debug)]
@@ -56,14 +58,17 @@ impl App {
         if tokio::time::timeout(WORK, self.progress.reached(generation)).await.is_err() {
             return Err(format!("not done after {} s; the agent goes on trying", WORK.as_secs()));
         }
+        // A speaker that has just been lost, or has just been found by a new agent, is back in a moment.
+        let mut passes = self.progress.passes();
+        let left =
+            async { while self.progress.read(|r| r.lingering.contains_key(&vip)) && passes.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(WITHDRAWAL, left).await; // which of the two it was is read below
         self.progress.read(|report| match report.plugs.get(&vip) {
             Some(why) => Err(why.clone()),
-            None if report.lingering.contains(&vip) => {
-                let why =
-                    report.speaker.clone().unwrap_or_else(|| "the speaker did not take the withdrawal".to_owned());
-                Err(format!("{vip} may still be announced and stays bound until it is withdrawn: {why}"))
-            }
-            None => Ok(()),
+            None => match report.lingering.get(&vip) {
+                Some(why) => Err(format!("{vip} is still bound: {why}")),
+                None => Ok(()),
+            },
         })
     }
 }

@@ -150,8 +150,6 @@ fn timers(reader: &mut Reader<'_>, section: &str) -> Option<(HoldTime, u16)> {
     let hold = hold?;
     let keepalive = if written { keepalive? } else { hold.seconds() / 3 };
     let wrong = match hold.seconds() {
-        0 if keepalive > 0 => Some("without a hold time no keepalives are sent; set 0, or a hold_time".to_owned()),
-        0 => None,
         seconds if keepalive == 0 => Some(format!("0 never keeps the session up; set {}", seconds / 3)),
         seconds if keepalive >= seconds => {
             Some(format!("{keepalive} is not below hold_time {seconds}; set {}", seconds / 3))

@@ -129,6 +129,17 @@ fn each_closed_gate_says_what_is_missing() {
     closed(&me, &anycast, &Facts::new(), &policy(), "not on the front-end NIC yet");
     let tentative = NicAddress { tentative: true, ..address("192.0.2.10/24", true) };
     closed(&me, &anycast, &facts(vec![tentative]), &policy(), "tentative");
+    let unsettled = NicAddress { tentative: true, ..address("fe80::1/64", false) };
+    let v6 = registration("me", "2001:db8:100::7", "2001:db8:1::10");
+    let mut dual = plug(VipMode::Anycast);
+    dual.vips.push(Vip {
+        ip: ip("2001:db8:100::7"),
+        subnet: net("2001:db8:1::/64"),
+        gateway: None,
+        host_routes: vec![],
+    });
+    let both = facts(vec![address("2001:db8:1::10/64", false), unsettled]);
+    closed(&v6, &desired(dual), &both, &policy(), "no reply would leave");
     let duplicate = NicAddress { duplicate: true, ..tentative };
     closed(&me, &anycast, &facts(vec![duplicate]), &policy(), "somebody else");
     closed(&registration("me", "203.0.113.7", "192.0.2.11"), &anycast, &held, &policy(), "not a front-end address");
@@ -169,4 +180,14 @@ fn for_a_foreign_next_hop_the_registration_alone_counts() {
     // But a next hop of ours is ours, whatever the registration calls the amphora.
     let ours = registration("other", "203.0.113.8", "192.0.2.10");
     announced(&ours, &anycast, &Facts::new(), &policy()).unwrap_err();
+}
+
+#[test]
+fn an_amphora_that_does_not_know_its_id_announces_nothing_for_an_unplugged_vip() {
+    let policy = Policy { amphora_id: None, allowed_nexthops: Some(vec![net("192.0.2.0/24")]), ..policy() };
+    let registration = registration("me", "203.0.113.7", "192.0.2.10");
+    let unplugged = Desired::default();
+    announced(&registration, &unplugged, &Facts::new(), &policy).unwrap_err();
+    let distributor = Policy { distributor: true, ..policy };
+    assert!(!announced(&registration, &unplugged, &Facts::new(), &distributor).unwrap().here);
 }

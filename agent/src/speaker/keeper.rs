@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 
 use super::{Live, Setup, State, process::Process};
-use crate::api::error::with_causes;
+use crate::{api::error::with_causes, crash};
 
 /// Pauses between attempts while nothing answers, in milliseconds; the last for ever.
 const PAUSES: [u64; 6] = [5, 5, 20, 100, 500, 1_000];
@@ -71,13 +71,18 @@ enum OpenError {
 async fn open(setup: &Setup) -> Result<Speaker, OpenError> {
     let speaker = Speaker::connect(&setup.socket).await?;
     match speaker.global().await? {
-        None => speaker.start(&setup.global).await?,
+        None => {
+            crash::point("speaker: before its start");
+            speaker.start(&setup.global).await?;
+            crash::point("speaker: started, without policies");
+        }
         Some((asn, router_id)) if asn != setup.global.local_as || router_id != setup.global.router_id => {
             return Err(OpenError::Other { asn, router_id });
         }
         Some(_) => {}
     }
     speaker.set_policy(&setup.peers).await?;
+    crash::point("speaker: policies set");
     Ok(speaker)
 }
 

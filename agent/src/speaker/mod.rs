@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, watch};
 
 pub use view::{PeerView, View};
 
+use crate::crash;
+
 /// More VIPs than this are read as the whole table.
 const ONE_BY_ONE: usize = 64;
 
@@ -160,10 +162,12 @@ impl Link {
     /// over a restart must not see an empty table first.
     pub async fn settle(&self) {
         let Some(live) = self.live().filter(|l| !l.peers_set.load(Ordering::Relaxed)) else { return };
+        crash::point("speaker: before the sessions");
         match live.speaker.set_peers(&self.setup.peers, self.setup.graceful_restart).await {
             Ok(difference) => {
                 tracing::info!(?difference, "sessions set up");
                 live.peers_set.store(true, Ordering::Relaxed);
+                crash::point("speaker: after the sessions");
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the sessions cannot be set up");

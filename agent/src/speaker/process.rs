@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use tokio::{net::UnixStream, process::Command};
 
 use super::Setup;
-use crate::{api::error::with_causes, deadman};
+use crate::{api::error::with_causes, crash, deadman};
 
 /// Where gobgpd writes. Appended to, so `copytruncate` rotates it.
 const LOG: &str = "/var/log/gobgpd.log";
@@ -63,10 +63,15 @@ impl Process {
 
     /// Starts gobgpd unless one listens already, and sees to its dead man's switch.
     pub(super) async fn ensure(&mut self, setup: &Setup) {
+        crash::point("deadman: before its start");
         if let Err(error) = deadman::start(&setup.socket) {
             tracing::error!(%error, "no dead man's switch; gobgpd would announce on if this agent died");
         }
         if UnixStream::connect(&setup.socket).await.is_ok() {
+            // The agent that started it may have died before it did this.
+            if let Err(error) = self.program.take_over() {
+                tracing::warn!(%error, "the speaker's socket stays its own account's");
+            }
             return;
         }
         match self.start().await {
@@ -98,7 +103,9 @@ impl Process {
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).envs(self.program.environment());
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0).kill_on_drop(false);
+        crash::point("gobgpd: before exec");
         let mut child = command.spawn().map_err(run)?;
+        crash::point("gobgpd: after exec");
         let listening = async {
             while UnixStream::connect(&self.program.socket).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -113,6 +120,7 @@ impl Process {
                 return Err(StartError::NoSocket);
             }
         }
+        crash::point("gobgpd: listening");
         self.program.take_over().map_err(prepare(&self.program.socket))?;
         let (major, minor) = flags.version;
         tracing::info!(

@@ -27,6 +27,8 @@ use crate::crash;
 const VERSION: u32 = 1;
 const SMALLEST: usize = 64 * 1024;
 const END: &[u8] = b"end\n";
+/// How the name of a file starts that is not whole yet.
+const UNFINISHED: &str = ".state-";
 
 /// Why the state file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +110,7 @@ impl Log {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(io("open")(e)),
         }
+        remove_unfinished(path).map_err(io("tidy up beside"))?;
         Ok((Self { path: path.to_owned(), open: None }, changes))
     }
 
@@ -147,16 +150,18 @@ impl Log {
 
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let mut new = tempfile::Builder::new()
-            .prefix(".state-")
+            .prefix(UNFINISHED)
             .tempfile_in(directory)
             .map_err(|e| self.io("create a file beside", e))?;
         crash::point("log: a fresh file is empty");
         new.write_all(&bytes).map_err(|e| self.io("write a file beside", e))?;
+        crash::point("log: a fresh file is not synced");
         new.as_file().sync_all().map_err(|e| self.io("sync a file beside", e))?;
         crash::point("log: a fresh file is whole");
         let file = new.persist(&self.path).map_err(|e| self.io("replace", e.error))?;
         crash::point("log: a fresh file is in place");
         File::open(directory).and_then(|d| d.sync_all()).map_err(|e| self.io("sync the directory of", e))?;
+        crash::point("log: a fresh file is durable");
         Ok(Open { file, used, room: size - END.len() })
     }
 
@@ -168,10 +173,23 @@ impl Log {
 impl Open {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         self.file.write_all_at(line, self.used as u64)?;
+        crash::point("log: written, not synced");
         self.file.sync_data()?;
         self.used += line.len();
         Ok(())
     }
+}
+
+/// Removes the files that predecessors were killed over.
+fn remove_unfinished(path: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {

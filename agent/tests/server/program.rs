@@ -93,9 +93,10 @@ impl Agent {
         fs::write(directory.join("server.pem"), ca.server().pem).unwrap();
         fs::write(directory.join("ca.pem"), &ca.pem).unwrap();
         Self::configure(directory, port);
-        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
-        let mut command = Command::new("sh");
-        command.args(["-c", &limited, env!("CARGO_BIN_EXE_amphora-agent"), "--config-file"]);
+        // With a /run of its own: the agent's lock and namespace are not this machine's.
+        let limited = format!("mount -t tmpfs none /run && ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &limited, env!("CARGO_BIN_EXE_amphora-agent"), "--config-file"]);
         command.arg(directory.join("a.conf")).arg("--config-dir").arg(directory);
         command.env_remove("JOURNAL_STREAM").env_remove("RUST_LOG").stderr(Stdio::piped());
         let mut agent = Self(command.spawn().unwrap());
@@ -109,7 +110,7 @@ impl Agent {
     fn configure(directory: &Path, port: u16) {
         let shown = directory.display();
         let text = format!(
-            "[haproxy_amphora]\nbind_host = 127.0.0.1\nbind_port = {port}\n[amphora_agent]\nagent_server_cert = {shown}/server.pem\nagent_server_ca = {shown}/ca.pem\n"
+            "[haproxy_amphora]\nbase_path = {shown}/state\nbind_host = 127.0.0.1\nbind_port = {port}\n[amphora_agent]\nagent_server_cert = {shown}/server.pem\nagent_server_ca = {shown}/ca.pem\n"
         );
         fs::write(directory.join("a.conf"), text).unwrap();
     }
@@ -169,20 +170,19 @@ fn hangup_reads_again_and_term_ends_it() {
     let port = free_port();
     let mut agent = Agent::start(directory.path(), &Authority::new(), port, 1024);
     let mut lines = BufReader::new(agent.0.stderr.take().unwrap());
-    let mut next = || {
+    let mut next = |words: &str| loop {
         let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        line
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the agent ended without saying {words}");
+        if line.contains(words) {
+            return line;
+        }
     };
     agent.signal(SIGHUP);
-    assert!(next().contains("configuration read again"));
+    next("configuration read again: unchanged");
     fs::write(directory.path().join("a.conf"), "[haproxy_amphora]\nbind_port = x\n").unwrap();
     agent.signal(SIGHUP);
-    let told = next();
-    assert!(
-        told.contains("a.conf:2: [haproxy_amphora] bind_port") && told.contains("the old configuration stays"),
-        "{told}"
-    );
+    let told = next("the old one stays");
+    assert!(told.contains("a.conf:2: [haproxy_amphora] bind_port"), "{told}");
     agent.signal(SIGTERM);
     let status = agent.exit();
     let mut rest = String::new();

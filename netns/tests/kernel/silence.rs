@@ -200,3 +200,28 @@ fn a_silent_address_is_reached_by_a_route() {
         }
     });
 }
+
+/// What an amphora does before it announces: it learns its gateway's MAC, by its own address and not the VIP's.
+#[test]
+fn a_gateway_is_resolved_before_there_is_a_packet_for_it() {
+    isolated(|| async {
+        let wire = Wire::new().await;
+        silence(wire.amphora.namespace()).unwrap();
+        bind_vips(&wire).await;
+        let ear = Ear::in_namespace(wire.neighbour.namespace());
+        for gateway in ["192.0.2.2", "2001:db8::2"] {
+            wire.amphora.resolve(wire.amphora_nic.index, ip(gateway)).await.unwrap();
+            wire.amphora.resolve(wire.amphora_nic.index, ip(gateway)).await.unwrap();
+        }
+        tokio::time::sleep(PATIENCE).await;
+        let heard = ear.heard();
+        assert!(
+            heard.contains_key(&Heard::ArpRequest { sender: ip("192.0.2.1"), target: ip("192.0.2.2") }),
+            "{heard:#?}"
+        );
+        assert!(asked_for(&heard, "2001:db8::2") >= 1, "{heard:#?}");
+        for (vip, _) in VIPS {
+            assert_eq!(spoken_of(&heard, vip), [], "{heard:#?}");
+        }
+    });
+}

@@ -8,6 +8,8 @@ pub mod query;
 pub mod route;
 pub mod vips;
 
+use std::collections::BTreeSet;
+
 use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
@@ -15,30 +17,36 @@ use axum::{
 
 use crate::{
     api::{
-        App,
+        App, WITHDRAWAL,
         error::{ApiError, Status},
     },
+    crash,
     state::{Change, Desired, Registration},
 };
 pub use route::Route;
 
-/// How long an unregistration waits for the speaker before it answers `PENDING_DELETE`.
-const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Commits a registration and words the answer.
-async fn register(app: &App, registration: Registration) -> Result<Route, ApiError> {
+/// Without BGP every field of a registration would look wrong; say what is missing instead.
+fn needs_bgp(app: &App) -> Result<(), ApiError> {
     if app.speaker.is_none() {
         let fix = "BGP is not configured on this amphora: add [bgp] and a [bgp_peer:NAME] and restart the agent";
         return Err(ApiError::new(Status::Conflict, "Nothing can be announced", fix));
     }
+    Ok(())
+}
+
+/// Commits a registration and words the answer.
+async fn register(app: &App, registration: Registration) -> Result<Route, ApiError> {
     let policy = app.policy.clone();
     let vip = registration.vip;
     let decide = {
         let registration = registration.clone();
         move |d: &Desired| decide::register(&registration, d, &policy)
     };
-    app.owner.commit(decide).await?;
-    Ok(app.progress.read(|report| Route::reported(&registration, report, &[vip].into())))
+    let committed = app.owner.commit(decide).await?;
+    crash::point("register: not answered");
+    // What has just been changed is announced by nobody's word yet.
+    let announced = if committed.changes.is_empty() { [vip].into() } else { BTreeSet::new() };
+    Ok(app.progress.read(|report| Route::reported(&registration, report, &announced)))
 }
 
 /// Commits an unregistration; 200 when everything is withdrawn, 202 while something is not.
@@ -50,6 +58,7 @@ async fn unregister(app: &App, filter: decide::Filter) -> Result<Response, ApiEr
         .filter_map(|c| if let Change::Unregister(vip) = c { Some(*vip) } else { None })
         .collect();
     let withdrawn = tokio::time::timeout(WITHDRAWAL, withdrawn(app, &gone)).await.unwrap_or(false);
+    crash::point("unregister: not answered");
     let body = route::Unregistered::new(gone.len(), withdrawn);
     let status = if withdrawn { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, axum::Json(body)).into_response())

@@ -23,6 +23,8 @@ pub enum ProvisioningStatus {
     PendingCreate,
     /// The speaker announces it.
     Active,
+    /// The speaker refused it; `reason` has its words. The agent goes on trying.
+    Error,
     /// Unregistered; not withdrawn yet.
     PendingDelete,
 }
@@ -115,7 +117,10 @@ impl Route {
         if report.announced.contains(&r.vip) && announced.contains(&r.vip) {
             return Self::new(r, ProvisioningStatus::Active, None);
         }
-        Self::new(r, ProvisioningStatus::PendingCreate, Some("the speaker is being told".to_owned()))
+        match &report.refused {
+            Some(why) => Self::new(r, ProvisioningStatus::Error, Some(why.clone())),
+            None => Self::new(r, ProvisioningStatus::PendingCreate, Some("the speaker is being told".to_owned())),
+        }
     }
 
     /// With what the peers are sent beside it.

@@ -22,7 +22,7 @@ use crate::{
     },
     crash,
     kernel::Place,
-    state::{Change, Desired},
+    state::Desired,
 };
 
 /// The answer to a call that did its work.
@@ -62,7 +62,7 @@ pub async fn plug_vip(
         return Err(decide::exists());
     }
     let wanted = body.check(&vip, mac, app.default_mode, &app.policy)?;
-    let inside = app.kernel.names_inside().await.map_err(|e| failed("look into the namespace", &e))?;
+    let mut inside = app.kernel.names_inside().await.map_err(|e| failed("look into the namespace", &e))?;
     match app.kernel.locate(mac).await.map_err(|e| failed("look for the NIC", &e))? {
         Place::Nowhere => {
             app.kernel.rescan();
@@ -73,7 +73,9 @@ pub async fn plug_vip(
                 format!("Invalid subnet information: mac_address: {mac} is the management interface {}", link.name);
             return Err(ApiError::message(Status::BadRequest, why));
         }
-        Place::Outside(_) | Place::Inside(_) => {}
+        Place::Outside(_) => {}
+        // Left there by an unplug: its own name is free for it.
+        Place::Inside(link) => drop(inside.remove(&link.name)),
     }
     let missing =
         app.kernel.missing(&app.owner.shared().read(|d| d.plugs.values().map(|p| p.mac).collect::<Vec<_>>())).await;
@@ -92,6 +94,7 @@ pub async fn plug_vip(
         .map_err(|why| ApiError::new(Status::Internal, "Error plugging VIP", why))?;
     crash::point("plug: done, not acknowledged");
     app.owner.commit(move |d: &Desired| Ok(decide::acknowledge(primary, d))).await?;
+    crash::point("plug: acknowledged, not answered");
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details(&app, primary)) })))
 }
 
@@ -140,10 +143,10 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
         )
     })?;
     let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, d)).await?;
-    if committed.changes.iter().any(|c| matches!(c, Change::Unplug(_))) {
-        app.converged(committed.generation, ip)
-            .await
-            .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
-    }
+    // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it.
+    app.converged(committed.generation, ip)
+        .await
+        .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
+    crash::point("unplug: done, not answered");
     Ok(Json(Done { message: "OK", details: None }))
 }

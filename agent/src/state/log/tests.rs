@@ -25,6 +25,17 @@ fn what_was_committed_is_there_after_opening_again() {
 }
 
 #[test]
+fn what_a_killed_predecessor_left_half_written_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    std::fs::write(dir.path().join(".state-x1y2z3"), "half").unwrap();
+    let (mut log, mut held) = Log::open(&path).unwrap();
+    commit(&mut log, &mut held, &[1]);
+    let names: Vec<_> = dir.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["state"]);
+}
+
+#[test]
 fn one_more_commit_costs_the_same_however_many_are_held() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
