@@ -113,9 +113,12 @@ struct Scope {
 /// What a pass came to.
 #[derive(Default)]
 struct Outcome {
+    /// The kernel was changed, or the speaker does not hold what it was told: another pass shall look.
     changed: bool,
     failed: bool,
-    /// The speaker said what it announces, and was told the rest.
+    /// The speaker was told something.
+    told: bool,
+    /// The speaker said all it announces, and was told the rest.
     heard: bool,
 }
 
@@ -250,14 +253,15 @@ impl Converge {
             have.routes.retain(|k, _| want.routes.contains_key(k) || want.host_routes.contains_key(k));
         }
         let asked = Self::asked(scope, &have.addresses);
-        have.announced = self.announced(scope, &asked).await;
+        have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };
         let steps = plan(&want, &have);
         let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|s| !matches!(s, Step::Withdraw(_) | Step::Announce(_)));
         let (withdraw, announce): (Vec<_>, Vec<_>) =
             to_speaker.into_iter().partition(|s| matches!(s, Step::Withdraw(_)));
 
-        let mut outcome = Outcome { heard: have.announced.is_some(), ..Outcome::default() };
+        let heard = scope.everything && have.announced.is_some();
+        let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
         self.failed.clear();
         self.stuck.clear();
@@ -280,10 +284,16 @@ impl Converge {
         };
         let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
         if !announce.is_empty() {
-            self.kernel.resolve(&resolve::gateways(&desired, &self.facts())).await;
+            let gateways = resolve::gateways(&desired, &self.facts());
+            tokio::join!(self.kernel.resolve(&gateways), self.speak(&announce, &mut outcome));
         }
-        self.speak(&announce, &mut outcome).await;
-        self.report_speaker(scope, &asked, closed).await;
+        if outcome.told || !scope.everything {
+            // Read back. When that is what was wanted, there is no need for another pass to see it.
+            have.announced = self.announced(scope, &asked).await;
+            let speakers = |s: &Step| matches!(s, Step::Withdraw(_) | Step::Announce(_));
+            outcome.changed |= outcome.told && plan(&want, &have).iter().any(speakers);
+        }
+        self.report_speaker(scope, have.announced, closed);
         outcome
     }
 
@@ -311,6 +321,15 @@ impl Converge {
         }
     }
 
+    /// For a pass over a few VIPs that were just committed: whatever the speaker announces of them, it is to be
+    /// told anew. That costs no question first, and what it then holds is read back.
+    fn unknown(&self, asked: &BTreeSet<Prefix>) -> Option<Announced> {
+        match &self.link {
+            None => Some(BTreeMap::new()),
+            Some(link) => matches!(link.state(), State::Up(_)).then(|| asked.iter().map(|p| (*p, None)).collect()),
+        }
+    }
+
     /// Takes the speaker's steps; whether all of them were taken.
     async fn speak(&self, steps: &[Step], outcome: &mut Outcome) -> bool {
         let changes: Vec<Change> = steps
@@ -330,7 +349,7 @@ impl Converge {
                 }
                 crash::point("speaker: after changes");
                 self.report.write().unwrap_or_else(PoisonError::into_inner).refused = None;
-                outcome.changed = true;
+                outcome.told = true;
                 true
             }
             Err(error) => {
@@ -401,8 +420,8 @@ impl Converge {
         }
     }
 
-    async fn report_speaker(&self, scope: &Scope, asked: &BTreeSet<Prefix>, closed: BTreeMap<Prefix, Closed>) {
-        let (held, why) = match (&self.link, self.announced(scope, asked).await) {
+    fn report_speaker(&self, scope: &Scope, held: Option<Announced>, closed: BTreeMap<Prefix, Closed>) {
+        let (held, why) = match (&self.link, held) {
             (None, _) => (BTreeMap::new(), Some("BGP is not configured: add [bgp] and a [bgp_peer:NAME]".to_owned())),
             (Some(_), Some(held)) => (held, None),
             (Some(link), None) => (BTreeMap::new(), Some(link.state().why())),

@@ -14,7 +14,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -144,9 +144,7 @@ impl Log {
         bytes.extend(last.unwrap_or_default());
         let used = bytes.len();
         // Four times what is held: a fresh file is then needed once per three times its size in commits.
-        let size = (used * 4).max(SMALLEST);
-        bytes.resize(size - END.len(), b'\n');
-        bytes.extend(END);
+        let room = (used * 4).max(SMALLEST) - END.len();
 
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let mut new = tempfile::Builder::new()
@@ -154,7 +152,9 @@ impl Log {
             .tempfile_in(directory)
             .map_err(|e| self.io("create a file beside", e))?;
         crash::point("log: a fresh file is empty");
-        new.write_all(&bytes).map_err(|e| self.io("write a file beside", e))?;
+        let padding = io::repeat(b'\n').take((room - used) as u64).chain(END);
+        let written = io::copy(&mut bytes.as_slice().chain(padding), &mut new);
+        written.map_err(|e| self.io("write a file beside", e))?;
         crash::point("log: a fresh file is not synced");
         new.as_file().sync_all().map_err(|e| self.io("sync a file beside", e))?;
         crash::point("log: a fresh file is whole");
@@ -162,7 +162,7 @@ impl Log {
         crash::point("log: a fresh file is in place");
         File::open(directory).and_then(|d| d.sync_all()).map_err(|e| self.io("sync the directory of", e))?;
         crash::point("log: a fresh file is durable");
-        Ok(Open { file, used, room: size - END.len() })
+        Ok(Open { file, used, room })
     }
 
     fn io(&self, doing: &'static str, source: io::Error) -> LogError {

@@ -146,3 +146,16 @@ fn a_nic_that_is_nowhere_is_upstreams_404_and_one_that_is_plugged_a_409_whatever
     let reply = api.plug_vip(vip().v4.into(), &amphora.plug_body(vip())).unwrap();
     assert_eq!(reply.json(), json!({"message": "Interface already exists"}));
 }
+
+/// Which of them the controller means, nobody can know.
+#[test]
+fn a_mac_that_two_nics_have_is_a_400_that_names_both() {
+    let (fabric, mut api) = running("same-mac", 1);
+    let amphora = &fabric.amphorae[0];
+    fabric.frontend.plug(amphora.node(), "ens8", Some(&amphora.frontend_mac())).unwrap();
+    let words: &[&str] = &["Invalid subnet information", "mac_address", "ens7", "ens8"];
+    let refusal = (Method::POST, "/1.0/plug/vip/203.0.113.7", amphora.plug_body(vip()), 400, words);
+    all_refused(amphora, &mut api, &[refusal]);
+    amphora.node().ip("link del ens8").unwrap();
+    api.plug_vip(vip().v4.into(), &amphora.plug_body(vip())).unwrap().success().unwrap();
+}

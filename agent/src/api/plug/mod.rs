@@ -63,7 +63,11 @@ pub async fn plug_vip(
     }
     let wanted = body.check(&vip, mac, app.default_mode, &app.policy)?;
     let mut inside = app.kernel.names_inside().await.map_err(|e| failed("look into the namespace", &e))?;
-    match app.kernel.locate(mac).await.map_err(|e| failed("look for the NIC", &e))? {
+    let place = app.kernel.locate(mac).await.map_err(|error| match error.kind {
+        netns::Kind::Ambiguous(_) => request::bad_body("mac_address", format!("{error}; give each its own")),
+        _ => failed("look for the NIC", &error),
+    })?;
+    match place {
         Place::Nowhere => {
             app.kernel.rescan();
             return Err(ApiError::no_such_nic());

@@ -88,7 +88,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<S
     Option::deserialize(deserializer)
 }
 
-fn bad_body(field: &str, why: impl std::fmt::Display) -> ApiError {
+pub(super) fn bad_body(field: &str, why: impl std::fmt::Display) -> ApiError {
     ApiError::http(Status::BadRequest, "Invalid subnet information", Some(format!("{field}: {why}")))
 }
 

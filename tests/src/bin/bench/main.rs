@@ -44,9 +44,9 @@ fn main() -> ExitCode {
 fn run(report: &mut Report) -> Result<String> {
     let agent = built_program("amphora-agent")?;
     #[expect(clippy::cast_precision_loss, reason = "a file's size")]
-    let size = fs::metadata(agent)?.len() as f64 / 1024.0 / 1024.0;
+    let bytes = fs::metadata(agent)?.len() as f64 / 1024.0 / 1024.0;
     let how = "the release profile: thin LTO, one codegen unit, debug sections stripped, symbol table kept";
-    report.amount("binary as built", ("-", None), (size, None), "MiB", how);
+    report.amount("binary as built", ("-", None), (bytes, None), "MiB", how);
 
     eprintln!("\nwith BIRD:");
     let site = Site::new(TorKind::Bird)?;
@@ -92,7 +92,7 @@ fn wanted(part: &str) -> bool {
 }
 
 fn register(site: &Site, report: &mut Report, name: &str, rounds: usize) -> Result<()> {
-    let gobgpd = site.start_speaker(site.bare())?;
+    let gobgpd = site::start_speaker(site.bare())?;
     let speaker = site.speaker(site.bare())?;
     site.configure(site.bare(), &speaker)?;
     site.meet(site.bare(), &speaker)?;

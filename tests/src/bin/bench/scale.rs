@@ -19,8 +19,8 @@ use crate::{
     http::weight,
     report::{Report, Target},
     routes,
-    site::{Site, announcement, foreign_hop, vip, wait_socket},
-    stats::{Samples, ratio, show},
+    site::{Site, announcement, foreign_hop, start_speaker, vip, wait_socket},
+    stats::{Samples, show},
 };
 
 const MANY: u32 = 10_000;
@@ -151,7 +151,7 @@ pub(crate) fn replay(site: &Site, report: &mut Report) -> Result<()> {
     };
     let (mut stream, mut by_speaker, mut by_agent, mut answers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let gobgpd = site.start_speaker(site.bare())?;
+        let gobgpd = start_speaker(site.bare())?;
         let speaker = site.speaker(site.bare())?;
         site.configure(site.bare(), &speaker)?;
         stream.push(bare(&speaker)?);
@@ -188,7 +188,7 @@ pub(crate) fn replay(site: &Site, report: &mut Report) -> Result<()> {
         how,
     );
 
-    let gobgpd = site.start_speaker(site.bare())?;
+    let gobgpd = start_speaker(site.bare())?;
     let speaker = site.speaker(site.bare())?;
     site.configure(site.bare(), &speaker)?;
     site.meet(site.bare(), &speaker)?;
@@ -198,7 +198,6 @@ pub(crate) fn replay(site: &Site, report: &mut Report) -> Result<()> {
     let how = "for comparison: what the ToR adds. Floor: until gobgpd's table has them";
     report.time("AddPathStream of 10,000, bare, to the ToR's kernel", Target::None, (to_tor, stream.p50()), how);
     gobgpd.kill_and_wait()?;
-    eprintln!("a bare AddPathStream to the ToR took {:.1} times that to gobgpd", ratio(to_tor, stream.p50()));
     Ok(())
 }
 

@@ -106,20 +106,6 @@ impl Site {
         Ok(())
     }
 
-    /// Starts a gobgpd as the agent would, without configuring it.
-    pub(crate) fn start_speaker(&self, amphora: &Amphora) -> Result<Proc> {
-        let node = amphora.node();
-        let account = Account { uid: 65_534, gid: 65_534 };
-        let program = Program { path: "/usr/bin/gobgpd".into(), socket: SOCKET.into(), account };
-        let ask = |flag| node.run(["sh", "-c", &format!("gobgpd {flag} 2>&1; true")]); // --help ends with 1
-        let flags = Flags::parse(&ask("--version")?, &ask("--help")?).ok_or("not a gobgpd")?;
-        node.within(|| program.prepare())??;
-        let gobgpd = node.spawn("gobgpd", command(program.command(&flags)).envs(program.environment()))?;
-        wait_socket(amphora)?;
-        node.within(|| program.take_over())??;
-        Ok(gobgpd)
-    }
-
     /// A client of an amphora's speaker.
     pub(crate) fn speaker(&self, amphora: &Amphora) -> Result<Speaker> {
         let socket = socket(amphora);
@@ -145,7 +131,7 @@ impl Site {
 
     fn peer(&self) -> Result<Peer> {
         Ok(Peer {
-            communities: std::collections::BTreeSet::new(),
+            communities: Vec::new(),
             id: self.tor().name().parse()?,
             address: self.tor().peering_address(Family::V4),
             remote_as: self.tor().options().asn.try_into()?,
@@ -159,6 +145,20 @@ impl Site {
             connect_retry: Duration::from_secs(5),
         })
     }
+}
+
+/// Starts a gobgpd as the agent would, without configuring it.
+pub(crate) fn start_speaker(amphora: &Amphora) -> Result<Proc> {
+    let node = amphora.node();
+    let account = Account { uid: 65_534, gid: 65_534 };
+    let program = Program { path: "/usr/bin/gobgpd".into(), socket: SOCKET.into(), account };
+    let ask = |flag| node.run(["sh", "-c", &format!("gobgpd {flag} 2>&1; true")]); // --help ends with 1
+    let flags = Flags::parse(&ask("--version")?, &ask("--help")?).ok_or("not a gobgpd")?;
+    node.within(|| program.prepare())??;
+    let gobgpd = node.spawn("gobgpd", command(program.command(&flags)).envs(program.environment()))?;
+    wait_socket(amphora)?;
+    node.within(|| program.take_over())??;
+    Ok(gobgpd)
 }
 
 fn socket(amphora: &Amphora) -> PathBuf {
@@ -188,6 +188,6 @@ pub(crate) fn announcement(vip: IpAddr, next_hop: IpAddr) -> Result<Announcement
         prefix: Prefix::try_from(vip)?,
         next_hop: next_hop.try_into()?,
         audience: Audience::All,
-        communities: std::collections::BTreeSet::new(),
+        communities: Vec::new(),
     })
 }
