@@ -2,6 +2,7 @@
 //! more agent that holds nothing. State is on the disk, for what it costs to make it durable is part of the figures.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -131,7 +132,7 @@ impl Site {
 
     fn peer(&self) -> Result<Peer> {
         Ok(Peer {
-            communities: Vec::new(),
+            communities: BTreeSet::new(),
             id: self.tor().name().parse()?,
             address: self.tor().peering_address(Family::V4),
             remote_as: self.tor().options().asn.try_into()?,
