@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use lab::{Amphora, Api, Dual, Fabric, Family, Tor, traffic, wait_for};
+use lab::{Amphora, Api, Dual, Fabric, Family, Tor, bare, traffic, wait_for};
 use serde_json::Value;
 
 /// A ceiling for whatever is awaited: gobgpd 3.10 first dials after 5-9 s, and the machine may be busy.
@@ -40,11 +40,15 @@ pub(crate) fn register_one(amphora: &Amphora, api: &mut Api, vip: IpAddr, peer: 
     api.register(amphora.id(), vip, amphora.frontend(family), peer).unwrap().success().unwrap();
 }
 
-/// Waits until the ToR's kernel routes the VIP to these amphorae's front-end IPs and no others.
+/// Waits until the ToR's kernel routes the VIP to these amphorae's front-end IPs and no others, and knows where those are:
+/// a Linux router moves flows about until then (see [`bare::meet`]).
 pub(crate) fn wait_routes(tor: &Tor, vip: Dual, amphorae: &[&Amphora]) {
     for family in BOTH {
         let hops: Vec<IpAddr> = amphorae.iter().map(|amphora| amphora.frontend(family)).collect();
         tor.wait_next_hops(IpNet::from(vip.of(family)), &hops, PATIENCE).unwrap();
+    }
+    for amphora in amphorae {
+        bare::meet(amphora, tor).unwrap();
     }
 }
 

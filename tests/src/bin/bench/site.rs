@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::unix::net::UnixStream,
     path::PathBuf,
