@@ -6,7 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::FileExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -95,21 +95,45 @@ fn server_config(node: &Place) -> Result<ServerConfig> {
     Ok(config)
 }
 
-/// `number` times: `size` bytes written over a file that has its full length already, and fdatasync. One thread.
-pub(crate) fn appends(directory: &Path, number: usize, size: usize) -> Result<Samples> {
-    let path = directory.join("fsync-floor");
-    let mut file = File::create(&path)?;
-    file.write_all(&vec![b'\n'; number * size])?;
-    file.sync_all()?;
-    let line = vec![b'x'; size];
-    let mut times = Vec::with_capacity(number);
-    for n in 0..number {
-        let start = Instant::now();
-        file.write_all_at(&line, (n * size) as u64)?;
-        file.sync_data()?;
-        times.push(start.elapsed());
+/// A file of its full length already, written over piece by piece: the floor of a commit.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    path: PathBuf,
+    file: File,
+    size: usize,
+    used: u64,
+}
+
+impl Disk {
+    /// Room for `number` pieces of `size` bytes.
+    pub(crate) fn new(directory: &Path, number: usize, size: usize) -> Result<Self> {
+        let path = directory.join("fsync-floor");
+        let mut file = File::create(&path)?;
+        file.write_all(&vec![b'\n'; number * size])?;
+        file.sync_all()?;
+        Ok(Self { path, file, size, used: 0 })
     }
-    std::fs::remove_file(path)?;
+
+    /// Writes the next piece, and fdatasync.
+    pub(crate) fn append(&mut self) -> Result<Duration> {
+        let start = Instant::now();
+        self.file.write_all_at(&vec![b'x'; self.size], self.used)?;
+        self.file.sync_data()?;
+        self.used += self.size as u64;
+        Ok(start.elapsed())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path); // it is in the lab's directory, which goes too
+    }
+}
+
+/// So many of them by one thread.
+pub(crate) fn appends(directory: &Path, number: usize, size: usize) -> Result<Samples> {
+    let mut disk = Disk::new(directory, number, size)?;
+    let times = (0..number).map(|_| disk.append()).collect::<Result<Vec<_>>>()?;
     Ok(times.into())
 }
 

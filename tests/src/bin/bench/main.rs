@@ -49,7 +49,7 @@ fn run(report: &mut Report) -> Result<String> {
     report.amount("binary as built", ("-", None), (bytes, None), "MiB", how);
 
     eprintln!("\nwith BIRD:");
-    let site = Site::new(TorKind::Bird)?;
+    let site = Site::new(TorKind::Bird, true)?;
     let bird = site.tor().version()?;
     site.start_agent(site.amphora())?;
     let page = http::page(&site)?;
@@ -66,7 +66,7 @@ fn run(report: &mut Report) -> Result<String> {
         plug::plug(&site, report)?;
     }
     if wanted("register") {
-        register(&site, report, "BIRD", 60)?;
+        register(&site, report, ("BIRD", true), 60)?;
     }
     if wanted("scale") {
         site.start_agent(site.empty())?;
@@ -75,13 +75,19 @@ fn run(report: &mut Report) -> Result<String> {
         scale::replay(&site, report)?;
     }
     drop(site);
+    if wanted("register") {
+        eprintln!("\nwith BIRD, state in memory:");
+        let site = Site::new(TorKind::Bird, false)?;
+        site.start_agent(site.amphora())?;
+        register(&site, report, ("BIRD, state in memory", false), 60)?;
+    }
 
     eprintln!("\nwith FRR:");
-    let site = Site::new(TorKind::Frr)?;
+    let site = Site::new(TorKind::Frr, true)?;
     let frr = site.tor().version()?;
     site.start_agent(site.amphora())?;
     if wanted("register") {
-        register(&site, report, "FRR", 25)?;
+        register(&site, report, ("FRR", true), 25)?;
     }
     setting(&site, &[bird, frr])
 }
@@ -91,7 +97,7 @@ fn wanted(part: &str) -> bool {
     std::env::args().len() < 2 || std::env::args().any(|named| named == part)
 }
 
-fn register(site: &Site, report: &mut Report, name: &str, rounds: usize) -> Result<()> {
+fn register(site: &Site, report: &mut Report, name: (&str, bool), rounds: usize) -> Result<()> {
     let gobgpd = site::start_speaker(site.bare())?;
     let speaker = site.speaker(site.bare())?;
     site.configure(site.bare(), &speaker)?;

@@ -1,5 +1,5 @@
 //! Where it is measured: a ToR, an amphora with the agent, one with a bare gobgpd that a client of ours drives, and one
-//! more agent that holds nothing. State is on the disk, for what it costs to make it durable is part of the figures.
+//! more agent that holds nothing.
 
 use std::collections::BTreeSet;
 use std::{
@@ -36,11 +36,12 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Builds it. Nothing runs in the amphorae yet.
-    pub(crate) fn new(kind: TorKind) -> Result<Self> {
+    /// Builds it. Nothing runs in the amphorae yet. Their state is on this machine's disk or, to leave that out of a
+    /// figure, in memory.
+    pub(crate) fn new(kind: TorKind, on_disk: bool) -> Result<Self> {
         let mut options = Options::new(kind);
         options.tors[0].neighbours = Neighbours::Each(Family::V4);
-        options.state_on_disk = true;
+        options.state_on_disk = on_disk;
         let fabric = Fabric::new("bench", &options)?;
         fabric.write_configs(Family::V4)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
