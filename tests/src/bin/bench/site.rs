@@ -1,7 +1,6 @@
 //! Where it is measured: a ToR, an amphora with the agent, one with a bare gobgpd that a client of ours drives, and one
 //! more agent that holds nothing.
 
-use std::collections::BTreeSet;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv6Addr, SocketAddr},
