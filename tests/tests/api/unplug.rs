@@ -100,7 +100,7 @@ fn an_unplugged_vip_is_withdrawn_first_and_its_registration_waits_for_the_next_p
 }
 
 #[test]
-fn a_vip_on_another_nic_is_a_conflict_and_a_second_nic_is_the_next_interface() {
+fn a_vip_on_another_nic_is_refused_and_a_second_nic_is_the_next_interface_with_its_own_table() {
     let (fabric, mut api) = running("second-nic", 1);
     let (amphora, vip, other) = (&fabric.amphorae[0], vip(), lab::addresses::vip(8));
     let mac = "fa:16:3e:00:01:02";
@@ -111,9 +111,10 @@ fn a_vip_on_another_nic_is_a_conflict_and_a_second_nic_is_the_next_interface() {
         json!({"subnet_cidr": "192.0.2.0/25", "gateway": "192.0.2.1", "mac_address": mac, "vrrp_ip": "192.0.2.99"});
     for taken in [vip.v4.into(), vip.v6.into()] {
         let reply = api.plug_vip(taken, &body).unwrap();
+        // 409 would be success to the controller.
         refused(
             &reply,
-            409,
+            400,
             &["Invalid VIP", &taken.to_string(), &amphora.frontend_mac(), "DELETE /1.0/plug/vip/203.0.113.7"],
         );
     }
@@ -122,13 +123,19 @@ fn a_vip_on_another_nic_is_a_conflict_and_a_second_nic_is_the_next_interface() {
     let reply = api.plug_vip(other.v4.into(), &body).unwrap().success().unwrap();
     assert_eq!(reply.json()["details"], "VIPs plugged on interface eth2: 203.0.113.8");
     assert_eq!(api.get("/1.0/interface/203.0.113.8").unwrap().json()["interface"], "eth2");
+    let both = picture::look(&inside(amphora)).unwrap();
+    for (table, nic) in [(1, "eth1"), (2, "eth2")] {
+        let default =
+            both.iter().find(|l| l.starts_with(&format!("route table {table} default")) && l.contains("192.0.2.1"));
+        assert!(default.is_some_and(|l| l.contains(&format!("dev {nic}"))), "{both:#?}");
+    }
     assert_eq!(api.get("/1.0/interface/203.0.113.7").unwrap().json()["interface"], "eth1");
     api.unplug_vip(vip.v4.into()).unwrap().success().unwrap();
     let found = picture::look(&inside(amphora)).unwrap();
     let kept = [
         "address lo 203.0.113.8/32 host deprecated",
         "address eth2 192.0.2.99/25",
-        "route table 1 192.0.2.0/25 dev eth2 proto 79",
+        "route table 2 192.0.2.0/25 dev eth2 proto 79",
     ];
     assert!(kept.iter().all(|line| found.contains(*line)), "{found:#?}");
 }
