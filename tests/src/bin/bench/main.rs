@@ -70,6 +70,8 @@ fn run(report: &mut Report) -> Result<String> {
     }
     if wanted("scale") {
         site.start_agent(site.empty())?;
+        site.amphora().stop_agent()?; // what it weighs is to be what it holds, not what came before
+        site.start_agent(site.amphora())?;
         scale::fill(&site, report)?;
         scale::one_more(&site, report)?;
         scale::replay(&site, report)?;
