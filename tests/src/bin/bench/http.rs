@@ -157,10 +157,13 @@ pub(crate) fn keep_alive(site: &Site, report: &mut Report, answer: Vec<u8>) -> R
 /// Others' requests while 1,000 connections lie idle, and while they do not, in turn.
 pub(crate) fn idle_connections(site: &Site, report: &mut Report) -> Result<()> {
     const IDLE: usize = 1_000;
+    const ROUNDS: usize = 8;
     let api = site.api(site.amphora())?;
+    let before = weight(site.amphora())?;
+    let mut during = 0.0;
     let [quiet, crowded] = site.as_controller(|| {
         let mut all = [const { (Vec::new(), Vec::new()) }; 2];
-        for _ in 0..3 {
+        for _ in 0..ROUNDS {
             for (number, (asked, connected)) in [0, IDLE].into_iter().zip(&mut all) {
                 let open = |_| {
                     let mut connection = Connection::open(&api)?;
@@ -170,20 +173,25 @@ pub(crate) fn idle_connections(site: &Site, report: &mut Report) -> Result<()> {
                 let mut held = (0..number).map(open).collect::<Result<Vec<Connection>>>()?;
                 let mut other = Connection::open(&api)?;
                 ask(&mut other, 50)?;
-                asked.extend(ask(&mut other, 2_000)?);
+                asked.extend(ask(&mut other, 1_000)?);
                 connected.extend(connect(&api, 200)?);
                 if let Some(first) = held.first_mut() {
                     first.exchange(&info())?; // fails if it has been closed to make room
+                    during = weight(site.amphora())?;
                 }
             }
         }
         Ok(all.map(|(asked, connected)| [Samples::from(asked), Samples::from(connected)]))
     })?;
-    let how = "three rounds each in turn; the oldest of the idle still answers afterwards. Floor: without the 1,000";
+    let how = "eight rounds each in turn; the oldest of the idle still answers afterwards. Floor: without the 1,000";
     for (n, what) in ["keep-alive request", "new connection + request"].into_iter().enumerate() {
         let row = format!("{what} with 1,000 idle mTLS connections held, p99");
         report.times(&row, Target::Ratio(2.0), Samples::p99, (&crowded[n], &quiet[n]), how);
     }
+    let how = "agent and watcher together. Floor: before the first of them";
+    report.amount("PSS with 1,000 idle connections held", ("-", None), (during, Some(before)), "MiB", how);
+    let how = "what the allocator keeps of it. Floor: as above";
+    report.amount("PSS when they are gone", ("-", None), (weight(site.amphora())?, Some(before)), "MiB", how);
     Ok(())
 }
 

@@ -70,6 +70,8 @@ fn run(report: &mut Report) -> Result<String> {
     }
     if wanted("scale") {
         site.start_agent(site.empty())?;
+        site.amphora().stop_agent()?; // what it weighs is to be what it holds, not what came before
+        site.start_agent(site.amphora())?;
         scale::fill(&site, report)?;
         scale::one_more(&site, report)?;
         scale::replay(&site, report)?;
@@ -117,13 +119,13 @@ fn setting(site: &Site, routers: &[String]) -> Result<String> {
     let load = fs::read_to_string("/proc/loadavg")?;
     let load: Vec<_> = load.split(' ').take(3).collect();
     let versions = [node.run(["openssl", "version"])?, node.run(["gobgpd", "--version"])?, routers.join("; ")];
-    let versions: Vec<_> = versions.iter().map(|v| v.trim()).collect();
+    let versions: Vec<_> = versions.iter().map(|v| v.trim().trim_end_matches('.')).collect();
     Ok(format!(
         "`make bench` (a release build, then `target/release/bench`) on Linux {}, {} x {model}, load {} at the end. {}.\n\n\
          Every time is shown as median (first to third quartile, number of samples) where nothing else is said. Each \
          floor is measured in the same run, mostly in turn with what it is compared to; the ratio is of the same \
          statistic of both. All of it runs in the lab's namespaces on one machine: client, agent, speaker and ToR share \
-         its processors. The agents' state is on the machine's disk.",
+         its processors. The agents' state is on the machine's disk where nothing else is said.",
         kernel.trim(),
         models.len(),
         load.join(" "),

@@ -86,7 +86,7 @@ pub(crate) fn fill(site: &Site, report: &mut Report) -> Result<()> {
     );
     let floor = before.sum() + after.sum();
     report.time("10,000 POSTs over 16 connections", Target::Ratio(2.0), (took, floor), &how);
-    let how = "agent and watcher together, right after";
+    let how = "agent and watcher together, right after; the agent was started before the POSTs";
     let held = weight(site.amphora())?;
     report.amount("PSS with 10,000 held", ("<= 30 MiB", Some(30.0)), (held, None), "MiB", how);
     Ok(())
