@@ -4,20 +4,27 @@
 //! the answer. It decides nothing else.
 
 pub mod body;
+pub mod certificate;
+pub mod certificates;
+pub mod details;
+mod digest;
 pub mod distributor;
 pub mod error;
 pub mod info;
 pub mod interface;
+pub mod listeners;
 pub mod plug;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use netns::Link;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{converge::Progress, kernel::Kernel, owner::Owner, resolve::Policy, speaker::View, state::VipMode};
+use crate::{
+    config::Paths, converge::Progress, kernel::Kernel, owner::Owner, resolve::Policy, speaker::View, state::VipMode,
+};
 use error::{ApiError, Status};
 
 /// How long a call waits for the kernel's work. The controller gives up on a silent call after 60 s.
@@ -40,6 +47,10 @@ pub struct App {
     pub default_mode: VipMode,
     /// The names of the interfaces that were in use when the agent started; never to be plugged.
     pub management: Arc<[String]>,
+    /// Where the load balancers' files are.
+    pub paths: Arc<Paths>,
+    /// `agent_server_cert`.
+    pub server_cert: Arc<Path>,
     /// Package versions.
     pub versions: info::Versions,
 }
@@ -86,6 +97,11 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Doc::openapi())
         .routes(routes!(info::version_discovery))
         .routes(routes!(info::info))
+        .routes(routes!(details::details))
+        .routes(routes!(listeners::listeners))
+        .routes(routes!(listeners::haproxy_configuration))
+        .routes(routes!(certificates::upload, certificates::digest, certificates::delete))
+        .routes(routes!(certificate::update))
         .routes(routes!(interface::interface))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
