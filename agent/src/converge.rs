@@ -8,79 +8,45 @@
 //! The speaker is optional at every moment. While it is away nothing waits for it: VIPs are plugged,
 //! commits are answered, and what could not be announced says why.
 
+mod report;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
-use bgp::{Change, Prefix};
+use bgp::{Change, Error, Prefix};
 use futures_util::{Stream, StreamExt as _, stream};
-use netns::Mac;
+use netns::{Mac, Signal};
+use report::Teller;
+pub use report::{Progress, Report, Unready};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::error::with_causes,
     crash,
-    kernel::{Kernel, Seen},
+    kernel::{Applied, Kernel, Seen},
     owner::{Dirty, Shared},
-    plan::{Device, Step, Want, plan},
+    plan::{Address, Device, Have, Step, Want, kept, plan},
     resolve::{self, Closed, Policy},
     speaker::{Announced, Link, State},
-    state::{Desired, VipMode},
+    state::{Desired, Plug, VipMode},
 };
 
 /// How often everything is read again although nothing was heard.
 const RESYNC: Duration = Duration::from_secs(30);
 /// How soon a failed pass is tried again, in milliseconds; the last for ever.
 const RETRY: [u64; 5] = [100, 250, 1_000, 2_000, 5_000];
+/// More changes than this are one line in the log.
+const WORTH_A_LINE: usize = 16;
 /// Passes in a row without news, each of which changed something; more is two of us fighting.
 const PASSES: usize = 6;
-
-/// What the last passes found, for those who ask.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// What keeps a plug from being complete, by primary VIP.
-    pub plugs: BTreeMap<IpAddr, String>,
-    /// What keeps a registration from being announced.
-    pub closed: BTreeMap<Prefix, Closed>,
-    /// What the speaker was read back to hold.
-    pub announced: BTreeSet<Prefix>,
-    /// VIPs still bound although nobody wants them, and why.
-    pub lingering: BTreeMap<IpAddr, String>,
-    /// What the speaker last refused, until it takes something again.
-    pub refused: Option<String>,
-    /// Why the speaker cannot be asked, while it cannot.
-    pub speaker: Option<String>,
-}
-
-/// The report and how far the passes have come.
-#[derive(Clone, Debug)]
-pub struct Progress {
-    report: Arc<RwLock<Report>>,
-    generation: watch::Receiver<u64>,
-    passes: watch::Receiver<u64>,
-}
-
-impl Progress {
-    /// Looks at the report; `look` must be short.
-    pub fn read<T>(&self, look: impl FnOnce(&Report) -> T) -> T {
-        look(&self.report.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Counts the passes that are over.
-    #[must_use]
-    pub fn passes(&self) -> watch::Receiver<u64> {
-        self.passes.clone()
-    }
-
-    /// Waits for a pass that has seen `generation` and has dealt with the kernel's part of it.
-    pub async fn reached(&self, generation: u64) {
-        // An error means that the task is gone, and with it the agent.
-        let _ = self.generation.clone().wait_for(|g| *g >= generation).await;
-    }
-}
+/// Events come in bursts, our own among them: how long to wait for the rest of one.
+const BURST: Duration = Duration::from_millis(20);
+/// The same when somebody fights us for what is ours.
+const FIGHT: Duration = Duration::from_secs(1);
 
 /// The task, ready to run.
 #[derive(Debug)]
@@ -90,14 +56,12 @@ pub struct Converge {
     policy: Arc<Policy>,
     /// Absent without `[bgp]`.
     link: Option<Link>,
-    report: Arc<RwLock<Report>>,
-    generation: watch::Sender<u64>,
-    passes: watch::Sender<u64>,
+    teller: Teller,
     /// What the kernel last said, until an event says it is old.
     seen: Option<Seen>,
     /// The NICs whose steps failed in the last pass, and how.
-    failed: HashMap<Mac, String>,
-    /// The VIPs that could not be taken off `lo` in the last pass, and why.
+    failed: HashMap<Mac, Unready>,
+    /// The addresses that could not be taken away in the last pass, and why.
     stuck: BTreeMap<IpAddr, String>,
 }
 
@@ -111,58 +75,38 @@ struct Scope {
 }
 
 /// What a pass came to.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Default)]
 struct Outcome {
+    /// The kernel was changed, or the speaker does not hold what it was told: another pass shall look.
     changed: bool,
     failed: bool,
-    /// The speaker said what it announces, and was told the rest.
+    /// The speaker was told something.
+    told: bool,
+    /// What it refused, in its words.
+    refused: Option<String>,
+    /// The speaker said all it announces, and was told the rest.
     heard: bool,
 }
 
 impl Converge {
     /// Makes the task and the view on it.
     pub fn new(shared: Arc<Shared>, kernel: Kernel, policy: Arc<Policy>, link: Option<Link>) -> (Self, Progress) {
-        let report = Arc::new(RwLock::new(Report::default()));
-        // The first pass reaches 1; until then nothing has.
-        let (generation, reached) = watch::channel(0);
-        let (passes, over) = watch::channel(0);
-        let progress = Progress { report: report.clone(), generation: reached, passes: over };
-        (
-            Self {
-                shared,
-                kernel,
-                policy,
-                link,
-                report,
-                generation,
-                passes,
-                seen: None,
-                failed: HashMap::new(),
-                stuck: BTreeMap::new(),
-            },
-            progress,
-        )
+        let (teller, progress) = report::channel();
+        let (failed, stuck) = (HashMap::new(), BTreeMap::new());
+        (Self { shared, kernel, policy, link, teller, seen: None, failed, stuck }, progress)
     }
 
-    /// Runs until the task is dropped.
+    /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
     pub async fn run(mut self) {
-        let mut kernel_news = self.watch();
+        let mut events = self.events();
         let mut speaker_news = self.link.as_ref().map(Link::news);
         let mut scope = self.scope(true);
         let mut retry = 0;
+        // When to look again, because the kernel has said that something changed.
+        let mut stale: Option<Instant> = None;
         loop {
-            let mut outcome = Outcome::default();
-            for _ in 0..PASSES {
-                outcome = self.pass(&scope).await;
-                self.passes.send_modify(|n| *n += 1);
-                if outcome.failed || !outcome.changed {
-                    break;
-                }
-            }
-            // A speaker nobody could talk to may have an empty table, which its peers must not see.
-            if let (Some(link), true) = (&self.link, outcome.heard) {
-                link.settle().await;
-            }
+            let (outcome, passes) = self.settle(&scope).await;
             let pause = if outcome.failed {
                 retry += 1;
                 Duration::from_millis(RETRY[(retry - 1).min(RETRY.len() - 1)])
@@ -171,24 +115,48 @@ impl Converge {
                 RESYNC
             };
             let again = Instant::now() + pause;
-            let all = tokio::select! {
-                () = self.shared.changed() => false,
-                news = kernel_news.next() => {
-                    self.seen = None;
-                    if news.is_none() {
-                        tokio::time::sleep(Duration::from_millis(RETRY[0])).await;
-                        kernel_news = self.watch();
+            let all = loop {
+                tokio::select! {
+                    () = self.shared.changed() => break false,
+                    event = events.next() => {
+                        if event.is_none() {
+                            events = self.events();
+                        }
+                        let burst = if passes == PASSES { FIGHT } else { BURST };
+                        stale.get_or_insert_with(|| Instant::now() + burst);
                     }
-                    true
-                }
-                () = changed(&mut speaker_news) => true,
-                () = tokio::time::sleep_until(again) => {
-                    self.seen = None;
-                    true
+                    () = changed(&mut speaker_news) => break true,
+                    () = tokio::time::sleep_until(stale.unwrap_or(again).min(again)) => break true,
                 }
             };
+            if all {
+                self.seen = None;
+                stale = None;
+                if !self.kernel.is_current().unwrap_or(true) {
+                    tracing::error!("the namespace amphora-haproxy was made anew by somebody; starting over");
+                    return;
+                }
+            }
             scope = self.scope(all || outcome.failed);
         }
+    }
+
+    /// Passes until nothing is left to do or something fails; how many it took.
+    async fn settle(&mut self, scope: &Scope) -> (Outcome, usize) {
+        let mut passes = 0;
+        let outcome = loop {
+            let outcome = self.pass(scope).await;
+            self.teller.pass_over();
+            passes += 1;
+            if outcome.failed || !outcome.changed || passes == PASSES {
+                break outcome;
+            }
+        };
+        // A speaker nobody could talk to may have an empty table, which its peers must not see.
+        if let (Some(link), true) = (&self.link, outcome.heard) {
+            link.settle().await;
+        }
+        (outcome, passes)
     }
 
     /// What has been committed since the last pass, or everything. A plug that came or went may open or
@@ -204,19 +172,27 @@ impl Converge {
         Scope { dirty, everything }
     }
 
-    /// Both namespaces' events. Those that were lost mean the same as those that were not: read again.
-    fn watch(&self) -> impl Stream<Item = netns::Signal> + Unpin + use<> {
-        let streams = [self.kernel.inside(), self.kernel.outside()].map(|network| match network.watch() {
-            Ok(stream) => stream.boxed(),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "no events from the kernel; relying on the timer"
-                );
-                stream::pending().boxed()
-            }
-        });
-        stream::select_all(streams)
+    /// Everything that happens inside, and the links that come and go outside. Ends when one of the two ends,
+    /// to be opened again. Events that were lost mean the same as those that were not: read again.
+    fn events(&self) -> impl Stream<Item = Signal> + Unpin + use<> {
+        let ours = |outside: bool| {
+            let network = if outside { self.kernel.outside() } else { self.kernel.inside() };
+            let events = match network.watch() {
+                Ok(events) => events.boxed(),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "no events from the kernel; relying on the timer");
+                    stream::pending().boxed()
+                }
+            };
+            let concerns = move |s: &Signal| {
+                let link = matches!(s, Signal::EventsLost | Signal::Changed(netns::Change::Link));
+                std::future::ready(!outside || link)
+            };
+            events.filter(concerns).map(Some).chain(stream::once(async { None }))
+        };
+        let both = stream::select(ours(false).boxed(), ours(true).boxed());
+        both.take_while(|event| std::future::ready(event.is_some())).filter_map(std::future::ready).boxed()
     }
 
     async fn pass(&mut self, scope: &Scope) -> Outcome {
@@ -250,28 +226,29 @@ impl Converge {
             have.routes.retain(|k, _| want.routes.contains_key(k) || want.host_routes.contains_key(k));
         }
         let asked = Self::asked(scope, &have.addresses);
-        have.announced = self.announced(scope, &asked).await;
+        have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };
         let steps = plan(&want, &have);
         let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|s| !matches!(s, Step::Withdraw(_) | Step::Announce(_)));
         let (withdraw, announce): (Vec<_>, Vec<_>) =
             to_speaker.into_iter().partition(|s| matches!(s, Step::Withdraw(_)));
 
-        let mut outcome = Outcome { heard: have.announced.is_some(), ..Outcome::default() };
+        let heard = scope.everything && have.announced.is_some();
+        let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
-        self.failed.clear();
+        self.failed.clone_from(&seen.troubles);
         self.stuck.clear();
         for step in &to_kernel {
             // What could not be withdrawn stays bound.
             if !withdrawn && matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..)) {
-                self.stay(step, "it could not be withdrawn");
+                self.stay(step, "a VIP could not be withdrawn");
                 continue;
             }
             self.step(step, &desired, &mut outcome).await;
         }
         self.report_kernel(scope, &desired, &want, &have);
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
-        self.told(dirty.generation);
+        self.teller.reached(dirty.generation);
 
         // A VIP whose plug failed half-way is not announced in this pass.
         let plugged = |s: &&Step| match s {
@@ -280,10 +257,16 @@ impl Converge {
         };
         let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
         if !announce.is_empty() {
-            self.kernel.resolve(&resolve::gateways(&desired, &self.facts())).await;
+            let gateways = resolve::gateways(&desired, &self.facts());
+            tokio::join!(self.kernel.resolve(&gateways), self.speak(&announce, &mut outcome));
         }
-        self.speak(&announce, &mut outcome).await;
-        self.report_speaker(scope, &asked, closed).await;
+        if outcome.told || !scope.everything {
+            // Read back. When that is what was wanted, there is no need for another pass to see it.
+            have.announced = self.announced(scope, &asked).await;
+            let speakers = |s: &Step| matches!(s, Step::Withdraw(_) | Step::Announce(_));
+            outcome.changed |= outcome.told && plan(&want, &have).iter().any(speakers);
+        }
+        self.report_speaker(scope, &want, have.announced, closed, outcome.refused.take());
         outcome
     }
 
@@ -293,7 +276,7 @@ impl Converge {
 
     /// The VIPs whose announcement matters to this pass: those in its scope, and with plugs in it every
     /// VIP that is bound, for it may be about to be unbound.
-    fn asked(scope: &Scope, bound: &BTreeSet<crate::plan::Address>) -> BTreeSet<Prefix> {
+    fn asked(scope: &Scope, bound: &BTreeSet<Address>) -> BTreeSet<Prefix> {
         let mut asked = scope.dirty.vips.clone();
         if scope.everything {
             let on_lo = bound.iter().filter(|a| a.device == Device::Lo);
@@ -311,6 +294,15 @@ impl Converge {
         }
     }
 
+    /// For a pass over a few VIPs that were just committed: whatever the speaker announces of them, it is to be
+    /// told anew. That costs no question first, and what it then holds is read back.
+    fn unknown(&self, asked: &BTreeSet<Prefix>) -> Option<Announced> {
+        match &self.link {
+            None => Some(BTreeMap::new()),
+            Some(link) => matches!(link.state(), State::Up(_)).then(|| asked.iter().map(|p| (*p, None)).collect()),
+        }
+    }
+
     /// Takes the speaker's steps; whether all of them were taken.
     async fn speak(&self, steps: &[Step], outcome: &mut Outcome) -> bool {
         let changes: Vec<Change> = steps
@@ -323,106 +315,114 @@ impl Converge {
             .collect();
         let (Some(link), false) = (&self.link, changes.is_empty()) else { return true };
         crash::point("speaker: before changes");
-        match link.apply(&changes).await {
-            Ok(()) => {
-                for change in &changes {
-                    tracing::info!(?change, "told the speaker");
-                }
-                crash::point("speaker: after changes");
-                self.report.write().unwrap_or_else(PoisonError::into_inner).refused = None;
-                outcome.changed = true;
-                true
-            }
+        let told = link.apply(&changes).await;
+        outcome.told = true;
+        match told {
+            Ok(()) if changes.len() > WORTH_A_LINE => tracing::info!(changes = changes.len(), "told the speaker"),
+            Ok(()) => changes.iter().for_each(|change| tracing::info!(?change, "told the speaker")),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the speaker did not take it; trying again");
-                self.report.write().unwrap_or_else(PoisonError::into_inner).refused = Some(with_causes(&error));
                 outcome.failed = true;
-                false
+                match error {
+                    Error::Refused { .. } | Error::Invalid(_) => outcome.refused = Some(with_causes(&error)),
+                    // It may hold anything now; its peers wait for a pass that could tell it all.
+                    _ => outcome.heard = false,
+                }
+                return false;
             }
         }
+        crash::point("speaker: after changes");
+        true
     }
 
     /// Takes one of the kernel's steps, unless an earlier one of the same NIC failed.
     async fn step(&mut self, step: &Step, desired: &Desired, outcome: &mut Outcome) {
         let nic = nic_of(step, desired);
-        if nic.is_some_and(|n| self.failed.contains_key(&n)) {
-            return;
+        if let Some(why) = nic.and_then(|n| self.failed.get(&n)).map(|u| u.why().to_owned()) {
+            return self.stay(step, &why);
         }
-        match self.kernel.apply(step).await {
-            Ok(changed) => {
-                if changed {
-                    tracing::info!(?step, "done");
-                }
-                outcome.changed |= changed;
-                crash::point("kernel: after a step");
+        let why = match self.kernel.apply(step).await {
+            Ok(Applied::Changed) => {
+                tracing::info!(?step, "done");
+                outcome.changed = true;
+                return crash::point("kernel: after a step");
+            }
+            Ok(Applied::Same) => return,
+            Ok(Applied::NotYet(why)) => {
+                tracing::debug!(?step, why, "not yet");
+                Unready::Waiting(why)
             }
             Err(error) => {
                 tracing::warn!(?step, error = &error as &dyn std::error::Error, "failed; trying again");
-                outcome.failed = true;
-                let why = with_causes(&error);
-                self.stay(step, &why);
-                match step {
-                    // Without silence no VIP of any plug on `lo` may come up.
-                    Step::Silence | Step::LoUp => {
-                        let on_lo = desired.plugs.values().filter(|p| p.mode != VipMode::Interface);
-                        self.failed.extend(on_lo.map(|p| (p.mac, why.clone())));
-                    }
-                    _ => self.failed.extend(nic.map(|n| (n, why))),
-                }
+                Unready::Failed(with_causes(&error))
             }
+        };
+        outcome.failed = true;
+        self.stay(step, why.why());
+        match step {
+            // Without silence no VIP of any plug on `lo` may come up.
+            Step::Silence | Step::LoUp => {
+                let on_lo = desired.plugs.values().filter(|p| p.mode != VipMode::Interface);
+                self.failed.extend(on_lo.map(|p| (p.mac, why.clone())));
+            }
+            _ => self.failed.extend(nic.map(|n| (n, why))),
         }
     }
 
-    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &crate::plan::Have) {
+    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &Have) {
         if !scope.everything {
             return;
         }
-        let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
-        report.plugs.clear();
-        for plug in desired.plugs.values() {
-            if let Some(why) = self.failed.get(&plug.mac) {
-                report.plugs.insert(plug.primary(), why.clone());
-            }
+        let unready = |plug: &Plug| Some((plug.primary(), self.failed.get(&plug.mac)?.clone()));
+        let mut lingering = self.stuck.clone();
+        if let (None, Some(link)) = (&have.announced, &self.link) {
+            let why = format!("it may still be announced: {}", link.state().why());
+            lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
         }
-        report.lingering.clone_from(&self.stuck);
-        if have.announced.is_none() {
-            let why = self.link.as_ref().map_or_else(String::new, |l| l.state().why());
-            let lo = have.addresses.difference(&want.addresses).filter(|a| a.device == Device::Lo);
-            report.lingering.extend(lo.map(|a| (a.ip, format!("it may still be announced: {why}"))));
-        }
+        self.teller.write(|report| {
+            report.plugs = desired.plugs.values().filter_map(unready).collect();
+            report.lingering = lingering;
+        });
     }
 
-    /// Notes that a VIP that nobody wants stays on `lo`.
+    /// Notes that an address that nobody wants stays.
     fn stay(&mut self, step: &Step, why: &str) {
-        if let Step::DeleteAddress(address) = step
-            && address.device == Device::Lo
-        {
+        if let Step::DeleteAddress(address) = step {
             self.stuck.insert(address.ip, why.to_owned());
         }
     }
 
-    async fn report_speaker(&self, scope: &Scope, asked: &BTreeSet<Prefix>, closed: BTreeMap<Prefix, Closed>) {
-        let (held, why) = match (&self.link, self.announced(scope, asked).await) {
+    fn report_speaker(
+        &self,
+        scope: &Scope,
+        want: &Want,
+        held: Option<Announced>,
+        closed: BTreeMap<Prefix, Closed>,
+        refused: Option<String>,
+    ) {
+        let (held, why) = match (&self.link, held) {
             (None, _) => (BTreeMap::new(), Some("BGP is not configured: add [bgp] and a [bgp_peer:NAME]".to_owned())),
             (Some(_), Some(held)) => (held, None),
             (Some(link), None) => (BTreeMap::new(), Some(link.state().why())),
         };
-        let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
-        for vip in &scope.dirty.vips {
-            report.closed.remove(vip);
-            report.announced.remove(vip);
-        }
-        report.closed.extend(closed);
-        report.announced.extend(held.keys().filter(|p| scope.dirty.vips.contains(p)));
         if why.is_none() || self.link.is_none() {
             // What is neither wanted nor announced any more has left.
             self.shared.leaving(|l| l.retain(|p, _| !scope.dirty.vips.contains(p) || held.contains_key(p)));
         }
-        report.speaker = why;
-    }
-
-    fn told(&self, generation: u64) {
-        self.generation.send_if_modified(|g| std::mem::replace(g, (*g).max(generation)) < generation);
+        self.teller.write(|report| {
+            for vip in &scope.dirty.vips {
+                report.closed.remove(vip);
+                report.announced.remove(vip);
+                report.refused.remove(vip);
+            }
+            report.closed.extend(closed);
+            report.announced.extend(held.keys().filter(|p| scope.dirty.vips.contains(p)));
+            if let Some(refused) = refused {
+                let missing = want.announced.keys().filter(|p| !held.contains_key(p));
+                report.refused.extend(missing.map(|p| (*p, refused.clone())));
+            }
+            report.speaker = why;
+        });
     }
 }
 
@@ -442,7 +442,7 @@ fn nic_of(step: &Step, desired: &Desired) -> Option<Mac> {
             Device::Lo => of_vip(a.ip),
         },
         Step::AddRoute(_, path) | Step::AddHostRoute(_, path) | Step::DeleteRoute(_, path) => Some(path.nic),
-        Step::AddRule(ip) | Step::DeleteRule(ip) => of_vip(*ip),
+        Step::AddRule(rule) | Step::DeleteRule(rule) => of_vip(rule.from),
         // Those of `lo` are everybody's.
         Step::Silence | Step::LoUp | Step::Withdraw(_) | Step::Announce(_) => None,
     }

@@ -76,13 +76,15 @@ pub fn agents_lock() -> PathBuf {
     Path::new(DIRECTORY).join("agent.lock")
 }
 
-fn watchers_lock() -> PathBuf {
-    Path::new(DIRECTORY).join("deadman.lock")
+/// The lock a watcher over this socket holds.
+fn watchers_lock(socket: &Path) -> PathBuf {
+    let name = crc32fast::hash(socket.as_os_str().as_encoded_bytes());
+    Path::new(DIRECTORY).join(format!("deadman-{name:08x}.lock"))
 }
 
 /// Starts the watcher over the gobgpd behind `socket`, unless there is one.
 pub fn start(socket: &Path) -> io::Result<()> {
-    if Lock::held(&watchers_lock())? {
+    if Lock::held(&watchers_lock(socket))? {
         return Ok(());
     }
     let mut watcher = Command::new("/proc/self/exe");
@@ -95,10 +97,11 @@ pub fn start(socket: &Path) -> io::Result<()> {
 
 /// The watcher. Ends when it has stopped gobgpd, or when another watcher is there.
 pub fn watch(socket: &Path) -> io::Result<()> {
-    let Some(_watching) = Lock::take(&watchers_lock())? else { return Ok(()) };
+    let Some(_watching) = Lock::take(&watchers_lock(socket))? else { return Ok(()) };
     let mut gone_since = None;
     loop {
-        match (Lock::held(&agents_lock())?, gone_since) {
+        // A lock nobody can look at is no sign that the agent is gone.
+        match (Lock::held(&agents_lock()).unwrap_or(true), gone_since) {
             (true, _) => gone_since = None,
             (false, None) => gone_since = Some(Instant::now()),
             (false, Some(since)) if since.elapsed() >= GRACE => break,
@@ -112,7 +115,11 @@ pub fn watch(socket: &Path) -> io::Result<()> {
 /// Stops whoever listens on `socket`: gently, so that the peers hear of it, and then for good.
 fn stop(socket: &Path) -> io::Result<()> {
     let Ok(stream) = UnixStream::connect(socket) else { return Ok(()) };
-    let pid = Pid::from_raw(getsockopt(&stream, PeerCredentials)?.pid());
+    let pid = getsockopt(&stream, PeerCredentials)?.pid();
+    if pid <= 1 {
+        return Ok(()); // it is in another pid namespace, and 0 would be ourselves
+    }
+    let pid = Pid::from_raw(pid);
     kill(pid, Signal::SIGTERM)?;
     for _ in 0..50 {
         if kill(pid, None).is_err() {

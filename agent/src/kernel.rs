@@ -3,15 +3,24 @@
 //! Translates between the plan's words (a NIC is its MAC) and those of the `netns` crate (a link is an
 //! index in a namespace). Keeps nothing but open handles: every look is a fresh one.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use ipnet::IpNet;
 use netns::{Error, Kind, Link, Mac, Namespace, Network, NewAddress, NewRoute, NewRule};
 
 use crate::{
+    api::error::with_causes,
+    converge::Unready,
     crash,
-    plan::{Address, Device, Have, HaveNic, Path, RouteKey, Step, Want},
-    resolve::{Facts, MAIN_TABLE, NicAddress, VIP_TABLE},
+    plan::{Address, Device, Have, HaveNic, Path, RouteKey, Rule, Step, Want},
+    resolve::{Facts, MAIN_TABLE, NicAddress},
 };
 
 /// Octavia's namespace, where VIPs, front-end NICs, haproxy and keepalived live.
@@ -36,6 +45,25 @@ pub enum Place {
 pub struct Kernel {
     inside: Network,
     outside: Network,
+    /// Host routes the kernel refused, so that each is told once.
+    refused: Arc<Mutex<BTreeSet<RouteKey>>>,
+}
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It changed something.
+    Changed,
+    /// It was so already, or is passed over.
+    Same,
+    /// It has to wait for something that ends by itself, and by an event.
+    NotYet(String),
+}
+
+impl From<bool> for Applied {
+    fn from(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Same }
+    }
 }
 
 /// What one look found.
@@ -45,12 +73,23 @@ pub struct Seen {
     pub have: Have,
     /// The addresses of each NIC.
     pub facts: Facts,
+    /// The NICs that could not be looked at, and why.
+    pub troubles: HashMap<Mac, Unready>,
 }
 
 impl Kernel {
     /// Opens both namespaces, making `amphora-haproxy` where it is missing.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { inside: Namespace::create(NAMESPACE)?.network()?, outside: Namespace::current()?.network()? })
+        Ok(Self {
+            inside: Namespace::create(NAMESPACE)?.network()?,
+            outside: Namespace::current()?.network()?,
+            refused: Arc::default(),
+        })
+    }
+
+    /// Whether the namespace that is open is the one of that name: somebody may have deleted and made it anew.
+    pub fn is_current(&self) -> Result<bool, Error> {
+        Ok(Namespace::find(NAMESPACE)?.as_ref() == Some(self.inside.namespace()))
     }
 
     /// The netlink of `amphora-haproxy`.
@@ -70,7 +109,11 @@ impl Kernel {
         if let Some(link) = self.inside.link_by_mac(&mac).await? {
             return Ok(Place::Inside(link));
         }
-        Ok(self.outside.link_by_mac(&mac).await?.map_or(Place::Nowhere, Place::Outside))
+        if let Some(link) = self.outside.link_by_mac(&mac).await? {
+            return Ok(Place::Outside(link));
+        }
+        // It may have been moved in between the two looks.
+        Ok(self.inside.link_by_mac(&mac).await?.map_or(Place::Nowhere, Place::Inside))
     }
 
     /// Those of `nics` that are in neither namespace.
@@ -95,14 +138,20 @@ impl Kernel {
         Ok(self.inside.links().await?.into_iter().find(|l| l.index == found.index).map(|l| l.name))
     }
 
-    /// Has the kernel look for PCI devices again: a NIC that Nova plugged may have escaped it.
+    /// Has the kernel look for PCI devices again: a NIC that Nova plugged may have escaped it. That can take
+    /// seconds, so nobody waits for it, and there is one at a time.
     pub fn rescan(&self) {
+        static RUNNING: AtomicBool = AtomicBool::new(false);
         let file = std::path::Path::new("/sys/bus/pci/rescan");
-        if file.exists()
-            && let Err(error) = std::fs::write(file, "1")
-        {
-            tracing::warn!(%error, "cannot have the PCI bus scanned again");
+        if !file.exists() || RUNNING.swap(true, Ordering::AcqRel) {
+            return;
         }
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = std::fs::write(file, "1") {
+                tracing::warn!(%error, "cannot have the PCI bus scanned again");
+            }
+            RUNNING.store(false, Ordering::Release);
+        });
     }
 
     /// Looks at everything `want` speaks of, and at all that is ours.
@@ -116,10 +165,15 @@ impl Kernel {
             if link.loopback { Some(Device::Lo) } else { link.mac.map(Device::Nic) }
         };
         for mac in want.nics.keys() {
-            let (inside, link) = match self.locate(*mac).await? {
-                Place::Inside(link) => (true, link),
-                Place::Outside(link) => (false, link),
-                Place::Nowhere => continue,
+            let (inside, link) = match self.locate(*mac).await {
+                Ok(Place::Inside(link)) => (true, link),
+                Ok(Place::Outside(link)) => (false, link),
+                Ok(Place::Nowhere) => continue,
+                // One NIC nobody can make out is no reason to neglect the others.
+                Err(error) => {
+                    seen.troubles.insert(*mac, Unready::Failed(with_causes(&error)));
+                    continue;
+                }
             };
             seen.have.nics.insert(*mac, HaveNic { inside, name: link.name, mtu: link.mtu, up: link.up });
         }
@@ -130,12 +184,10 @@ impl Kernel {
             if a.ours || want.addresses.contains(&address) {
                 seen.have.addresses.insert(address);
             }
-            let link_local = matches!(a.ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-            if let (Device::Nic(mac), true) = (device, link_local || a.scope == netns::Scope::Global)
+            if let (Device::Nic(mac), netns::Scope::Global | netns::Scope::Link) = (device, a.scope)
                 && let Ok(net) = IpNet::new(a.ip, a.prefix_len)
             {
-                let (tentative, duplicate) = (a.tentative, a.dad_failed);
-                let known = NicAddress { net, ours: a.ours, tentative, duplicate, link_local };
+                let known = NicAddress { net, ours: a.ours, tentative: a.tentative, duplicate: a.dad_failed };
                 seen.facts.entry(mac).or_default().push(known);
             }
         }
@@ -148,8 +200,8 @@ impl Kernel {
                 seen.have.routes.insert(key, path);
             }
         }
-        let rules = self.inside.rules().await?.into_iter().filter(|r| r.ours && r.table == VIP_TABLE);
-        seen.have.rules = rules.filter_map(|r| r.from).map(|net| net.addr()).collect();
+        let rules = self.inside.rules().await?.into_iter().filter(|r| r.ours);
+        seen.have.rules = rules.filter_map(|r| Some(Rule { from: r.from?.addr(), table: r.table })).collect();
         Ok(seen)
     }
 
@@ -167,8 +219,29 @@ impl Kernel {
         }
     }
 
-    /// Does one step of the kernel's part; false when it was so already.
-    pub async fn apply(&self, step: &Step) -> Result<bool, Error> {
+    /// Does one step of the kernel's part.
+    pub async fn apply(&self, step: &Step) -> Result<Applied, Error> {
+        if let Step::AddRoute(_, Path { nic, source: Some(source @ IpAddr::V6(_)), .. }) = step
+            && self.is_tentative(*nic, *source).await?
+        {
+            // The kernel refuses it as a source till then (EINVAL, "Invalid source address").
+            return Ok(Applied::NotYet(format!("{source} is tentative (duplicate address detection is running)")));
+        }
+        self.change(step).await.map(Applied::from)
+    }
+
+    async fn is_tentative(&self, nic: Mac, ip: IpAddr) -> Result<bool, Error> {
+        let index = self.index(nic).await?;
+        Ok(self
+            .inside
+            .addresses()
+            .await?
+            .iter()
+            .any(|a| a.index == index && a.ip == ip && a.tentative && !a.dad_failed))
+    }
+
+    /// Whether it changed anything.
+    async fn change(&self, step: &Step) -> Result<bool, Error> {
         crash::point("kernel: before a step");
         let net = &self.inside;
         match step {
@@ -196,17 +269,26 @@ impl Kernel {
                 // A default of somebody else's (a router advertisement) in `main` does for packets that are
                 // not the VIP's.
                 Err(error) if key.table == MAIN_TABLE && matches!(error.kind, Kind::Conflict { ours: false, .. }) => {
-                    tracing::info!(%error, "left as it is");
+                    tracing::debug!(%error, "left as it is");
                     Ok(false)
                 }
                 result => result,
             },
             Step::AddHostRoute(key, path) => {
                 let result = net.add_route(&self.route(key, path).await?).await;
-                Ok(result.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "a host route of the subnet is not usable and is passed over");
-                    false
-                }))
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(match result {
+                    Ok(changed) => {
+                        refused.remove(key);
+                        changed
+                    }
+                    Err(error) => {
+                        if refused.insert(*key) {
+                            tracing::warn!(%error, "a host route of the subnet is not usable and is passed over");
+                        }
+                        false
+                    }
+                })
             }
             Step::DeleteRoute(key, path) => match self.route(key, path).await {
                 Ok(route) => net.delete_route(&route).await,
@@ -261,6 +343,6 @@ fn no_device(which: impl std::fmt::Display) -> Error {
     Error { operation: "find link", object: which.to_string(), kind: Kind::NoDevice, source: None }
 }
 
-fn rule(from: IpAddr) -> NewRule {
-    NewRule { from: from.into(), table: VIP_TABLE, priority: RULE_PRIORITY }
+fn rule(rule: Rule) -> NewRule {
+    NewRule { from: rule.from.into(), table: rule.table, priority: RULE_PRIORITY }
 }

@@ -15,6 +15,7 @@ use bgp::Prefix;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
+    api::error::Status,
     crash,
     state::{Change, Desired, Log, LogError, Registration},
 };
@@ -31,14 +32,23 @@ pub type Decision<R> = Result<Vec<Change>, R>;
 /// Run again if the requests before it in the batch touched the same things.
 type Decide = Box<dyn Fn(&Desired) -> Decision<Refusal> + Send>;
 
-/// A request that contradicts what is held (409). Says what is held and the way out.
+/// A request that contradicts what is held. Says what is held and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}: {details}")]
 pub struct Refusal {
+    /// Nearly always 409.
+    pub status: Status,
     /// In a few words, naming the field.
     pub message: String,
-    /// What is held and what to do.
+    /// What is held and what to do; may be empty where the message is all that upstream says.
     pub details: String,
+}
+
+impl Refusal {
+    /// A 409.
+    pub fn conflict(message: impl Into<String>, details: impl Into<String>) -> Self {
+        Self { status: Status::Conflict, message: message.into(), details: details.into() }
+    }
 }
 
 /// Why nothing was committed.

@@ -65,6 +65,15 @@ pub struct Path {
     pub source: Option<IpAddr>,
 }
 
+/// Packets from this source look into that table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// The source.
+    pub from: IpAddr,
+    /// The table's number.
+    pub table: u32,
+}
+
 /// What a NIC inside the namespace shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantNic {
@@ -109,8 +118,8 @@ pub struct Want {
     pub routes: BTreeMap<RouteKey, Path>,
     /// Routes a tenant asked for; one the kernel refuses is logged and passed over.
     pub host_routes: BTreeMap<RouteKey, Path>,
-    /// Sources whose packets look into table 1.
-    pub rules: BTreeSet<IpAddr>,
+    /// Sources whose packets look into a table of their own.
+    pub rules: BTreeSet<Rule>,
     /// Announcements, of the VIPs in this plan's scope.
     pub announced: BTreeMap<Prefix, WantAnnounced>,
 }
@@ -128,8 +137,8 @@ pub struct Have {
     pub addresses: BTreeSet<Address>,
     /// Routes.
     pub routes: BTreeMap<RouteKey, Path>,
-    /// Sources whose packets look into table 1.
-    pub rules: BTreeSet<IpAddr>,
+    /// Sources whose packets look into a table of their own.
+    pub rules: BTreeSet<Rule>,
     /// What the speaker announces, of the VIPs in this plan's scope; `None` while it cannot be asked. A
     /// prefix without announcement is held in a form that is not ours.
     pub announced: Option<BTreeMap<Prefix, Option<Announcement>>>,
@@ -141,7 +150,7 @@ pub enum Step {
     /// Tell the peers that the VIP is not here any more.
     Withdraw(Prefix),
     /// Remove a rule.
-    DeleteRule(IpAddr),
+    DeleteRule(Rule),
     /// Remove a route.
     DeleteRoute(RouteKey, Path),
     /// Remove an address.
@@ -163,7 +172,7 @@ pub enum Step {
     /// The same for one that may fail.
     AddHostRoute(RouteKey, Path),
     /// Add a rule.
-    AddRule(IpAddr),
+    AddRule(Rule),
     /// Tell the peers that the VIP is here.
     Announce(Announcement),
 }
@@ -176,15 +185,25 @@ impl Want {
     }
 }
 
+/// The addresses that are kept although nobody wants them, because the speaker cannot be asked: all of them while
+/// a VIP is among them that may still be announced, for its packets are answered by all the rest.
+pub fn kept<'a>(want: &'a Want, have: &'a Have) -> impl Iterator<Item = &'a Address> {
+    let unwanted = || have.addresses.difference(&want.addresses);
+    let keep = have.announced.is_none() && unwanted().any(|a| a.device == Device::Lo);
+    unwanted().filter(move |_| keep)
+}
+
 /// The steps from `have` to `want`, in the only order that keeps the invariants.
 ///
-/// While the speaker cannot be asked, nothing is taken away: a VIP may still be announced.
+/// While the speaker cannot be asked, no VIP is taken off `lo`: it may still be announced.
 #[must_use]
 pub fn plan(want: &Want, have: &Have) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(announced) = &have.announced {
         let stays = |p: &Prefix| want.announced.get(p).is_some_and(|w| want.backs(w) && backed_now(have, w));
         steps.extend(announced.keys().filter(|p| !stays(p)).map(|p| Step::Withdraw(*p)));
+    }
+    if kept(want, have).next().is_none() {
         take_away(want, have, &mut steps);
     }
     bring_in(want, have, &mut steps);

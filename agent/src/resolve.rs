@@ -14,12 +14,18 @@ use ipnet::IpNet;
 use netns::Mac;
 
 use crate::{
-    plan::{Address, Device, Path, RouteKey, Want, WantAnnounced, WantNic},
+    plan::{Address, Device, Path, RouteKey, Rule, Want, WantAnnounced, WantNic},
     state::{Desired, Frontend, Plug, Registration, Server, VipMode},
 };
 
-/// The table replies from a VIP are routed by, as in Octavia.
-pub const VIP_TABLE: u32 = 1;
+/// The table replies from the VIPs of a plug are routed by: 1 for `eth1`, as in Octavia, and N for `ethN`, so that the
+/// replies of each leave by its own NIC.
+#[must_use]
+pub fn table_of(plug: &Plug) -> u32 {
+    let number = plug.interface.as_str().trim_start_matches(|c: char| !c.is_ascii_digit()).parse();
+    number.ok().filter(|n| (1..MAIN_TABLE - 1).contains(n)).unwrap_or(1)
+}
+
 /// The kernel's main table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
 
@@ -41,7 +47,6 @@ pub struct Policy {
 }
 
 /// An address the kernel holds on a NIC.
-#[expect(clippy::struct_excessive_bools, reason = "they are the kernel's flags")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NicAddress {
     /// The address and its prefix length.
@@ -52,11 +57,18 @@ pub struct NicAddress {
     pub tentative: bool,
     /// Duplicate address detection found another holder (IPv6).
     pub duplicate: bool,
-    /// IPv6's own, by which neighbours are asked for: no reply leaves before it is settled.
-    pub link_local: bool,
 }
 
-/// What the kernel knows that nobody told us: the addresses of each NIC inside the namespace.
+impl NicAddress {
+    fn is_link_local(&self) -> bool {
+        match self.net.addr() {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        }
+    }
+}
+
+/// What the kernel knows that nobody told us: the addresses of each NIC inside the namespace, link-local ones too.
 pub type Facts = BTreeMap<Mac, Vec<NicAddress>>;
 
 /// Why a registration is not announced.
@@ -73,8 +85,9 @@ pub fn frontends(plug: &Plug, facts: &Facts) -> Vec<Frontend> {
         }
         let Some(vip) = plug.vips.iter().find(|v| Family::of(v.ip) == family) else { continue };
         let held = facts.get(&plug.mac).into_iter().flatten();
-        let mut held = held
-            .filter(|a| !a.ours && !a.link_local && Family::of(a.net.addr()) == family && !plug.has_vip(a.net.addr()));
+        let mut held = held.filter(|a| {
+            !a.ours && !a.is_link_local() && Family::of(a.net.addr()) == family && !plug.has_vip(a.net.addr())
+        });
         if let (Some(only), None) = (held.next(), held.next()) {
             all.push(Frontend { ip: only.net.addr(), subnet: only.net.trunc(), gateway: vip.gateway });
         }
@@ -95,7 +108,10 @@ pub fn gateways(desired: &Desired, facts: &Facts) -> Vec<(Mac, IpAddr)> {
 #[must_use]
 pub fn kernel(desired: &Desired, facts: &Facts, policy: &Policy) -> Want {
     let mut want = Want::default();
-    for plug in desired.plugs.values() {
+    // By NIC, so that what there can be only one of (the default of `main`) stays with the first.
+    let mut plugs: Vec<_> = desired.plugs.values().collect();
+    plugs.sort_by_key(|p| (table_of(p), p.mac));
+    for plug in plugs {
         want.nics.insert(plug.mac, WantNic { name: plug.interface.clone(), mtu: plug.mtu });
         let nic = Device::Nic(plug.mac);
         let own = plug.frontends.iter();
@@ -127,8 +143,8 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
         };
         table(MAIN_TABLE, None);
         if !policy.active_standby {
-            table(VIP_TABLE, Some(vip.ip));
-            want.rules.insert(vip.ip);
+            table(table_of(plug), Some(vip.ip));
+            want.rules.insert(Rule { from: vip.ip, table: table_of(plug) });
             let length = Address::vip(vip.ip).length;
             want.addresses.insert(Address { device: Device::Nic(plug.mac), ip: vip.ip, length });
         }
@@ -141,12 +157,12 @@ fn on_lo(plug: &Plug, facts: &Facts, want: &mut Want) {
     want.silent = true;
     for vip in &plug.vips {
         want.addresses.insert(Address::vip(vip.ip));
-        want.rules.insert(vip.ip);
+        want.rules.insert(Rule { from: vip.ip, table: table_of(plug) });
     }
     let path = Path { nic: plug.mac, gateway: None, source: None };
     for frontend in frontends(plug, facts) {
-        route(want, VIP_TABLE, frontend.subnet, path);
-        for table in [VIP_TABLE, MAIN_TABLE] {
+        route(want, table_of(plug), frontend.subnet, path);
+        for table in [table_of(plug), MAIN_TABLE] {
             if frontend.gateway.is_some() {
                 route(want, table, default_of(frontend.ip), Path { gateway: frontend.gateway, ..path });
             }
@@ -232,11 +248,18 @@ fn serves(vip: IpAddr, nexthop: IpAddr, desired: &Desired, facts: &Facts) -> Res
         let is = if is.is_empty() { "it has none".to_owned() } else { is.join(", ") };
         return Err(format!("{nexthop} is not a front-end address of the VIP's NIC ({is})"));
     }
-    let held = || facts.get(&plug.mac).into_iter().flatten();
-    if nexthop.is_ipv6() && held().any(|a| a.link_local && a.tentative) {
-        return Err("the NIC's link-local address is tentative (duplicate address detection is running)".to_owned());
+    let on_nic = || facts.get(&plug.mac).into_iter().flatten();
+    // For a packet from an address of another interface, such as a VIP on `lo`, the kernel asks for the gateway's MAC from
+    // the NIC's link-local address (ndisc_send_ns, net/ipv6/ndisc.c), and not at all while that is tentative: clients'
+    // first packets would come and no answer leave.
+    let unready = |a: &&NicAddress| vip.is_ipv6() && a.is_link_local() && a.tentative;
+    if let Some(a) = on_nic().find(unready) {
+        return Err(format!(
+            "{} on the front-end NIC is tentative; no reply would leave before it is usable",
+            a.net.addr()
+        ));
     }
-    match held().find(|a| a.net.addr() == nexthop) {
+    match on_nic().find(|a| a.net.addr() == nexthop) {
         None => Err(format!("{nexthop} is not on the front-end NIC yet")),
         Some(a) if a.duplicate => Err(format!("{nexthop} is in use by somebody else (duplicate address detection)")),
         Some(a) if a.tentative => Err(format!("{nexthop} is tentative (duplicate address detection is running)")),

@@ -2,13 +2,13 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bgp::{Global, RestartTime};
+use bgp::RestartTime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -24,14 +24,12 @@ use crate::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
-    speaker::{Link, Setup},
+    speaker::{self, Link, Setup},
     state::LogError,
 };
 
-/// Where BGP listens; RFC 4271 section 1.1.
-const BGP_PORT: u16 = 179;
 /// How long a predecessor may take to end.
-const PREDECESSOR: Duration = Duration::from_secs(5);
+const PREDECESSOR: Duration = Duration::from_secs(15); // it gives its last requests 10
 
 /// Why the agent did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +58,9 @@ pub enum StartError {
     /// No namespace.
     #[error("the network cannot be set up")]
     Network(#[from] netns::Error),
-    /// Nothing to take a router id from.
-    #[error("[bgp] router_id: there is no management IPv4 address to take it from; set router_id")]
-    RouterId,
+    /// A gobgpd of an earlier configuration may be announcing.
+    #[error("cannot remember which speaker is ours")]
+    Previous(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -89,14 +87,20 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     let reloader = Arc::new(Reloader::new(&api.server_cert, &api.client_ca, api.minimum_tls)?);
     let _lock = lock(&deadman::agents_lock()).await?;
     let kernel = Kernel::open()?;
-    let management = interfaces_in_use(&kernel).await?;
+    let management = links_in_use(&kernel).await?;
     let directory = config.paths.base.join("amphora-agent");
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
     let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
 
     let policy = Arc::new(policy(&config));
-    let setup = config.bgp.as_ref().map(|bgp| setup(bgp, config.api.bind.ip())).transpose()?;
-    let (link, view) = setup.map(Link::start).unzip();
+    let setup = config.bgp.as_ref().map(|bgp| setup(bgp, config.api.bind.ip()));
+    let socket = setup.as_ref().map(|s| s.socket.as_path());
+    speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
+    let (mut link, mut view, mut keeper) = (None, None, None);
+    if let Some(setup) = setup {
+        let (l, v, k) = Link::start(setup);
+        (link, view, keeper) = (Some(l), Some(v), Some(k));
+    }
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), policy.clone(), link);
 
     let listener = serve::listen(api.bind).map_err(|error| StartError::Listen(api.bind, error))?;
@@ -124,6 +128,7 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
             _ = hangup.recv() => reload(&config, &sources),
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut server => return Err(StartError::Task("serving")),
+            () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
             () = ended(&owner_thread) => return Err(StartError::Task("owning")),
         }
     }
@@ -131,6 +136,13 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
+    match keeper {
+        Some(keeper) => drop(keeper.await), // its panic is reported by the hook
+        None => std::future::pending().await,
+    }
 }
 
 /// Polls, for a thread has no future; it never ends while a handle of it is left.
@@ -151,18 +163,25 @@ async fn lock(path: &Path) -> Result<Lock, StartError> {
     }
 }
 
+/// For root alone, in a parent that is for all: haproxy's files are there too.
 fn private_directory(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(parent)?;
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?,
+    }
+    std::fs::File::open(parent)?.sync_all()
 }
 
-/// The interfaces that have an address where the agent runs: the management interface, and whatever else
-/// is not for plugging. A NIC that Nova plugs later comes without one.
-async fn interfaces_in_use(kernel: &Kernel) -> Result<Vec<String>, netns::Error> {
+/// The links that have an address where the agent runs: the management interface, and whatever else is not for
+/// plugging. A NIC that Nova plugs later comes without one.
+async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
     let used = kernel.outside().addresses().await?;
     let global = |index| used.iter().any(|a| a.index == index && a.scope == netns::Scope::Global);
     let links = kernel.outside().links().await?;
-    Ok(links.into_iter().filter(|l| global(l.index)).map(|l| l.name).collect())
+    Ok(links.into_iter().map(|l| l.index).filter(|i| global(*i)).collect())
 }
 
 fn policy(config: &Config) -> Policy {
@@ -177,30 +196,17 @@ fn policy(config: &Config) -> Policy {
     }
 }
 
-fn setup(bgp: &config::Bgp, bind: IpAddr) -> Result<Setup, StartError> {
-    let peers: Vec<_> = bgp.peers.iter().map(|p| p.peer.clone()).collect();
-    let router_id = bgp.router_id.or_else(|| management_ipv4(bind, &peers)).ok_or(StartError::RouterId)?;
-    Ok(Setup {
+fn setup(bgp: &config::Bgp, bind: IpAddr) -> Setup {
+    Setup {
         socket: bgp.speaker.clone(),
-        global: Global { local_as: bgp.local_as, router_id, listen: Vec::new(), listen_port: Some(BGP_PORT) },
+        local_as: bgp.local_as,
+        router_id: bgp.router_id,
+        bind,
         graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
-        peers,
-        supervise: !Path::new("/run/systemd/system").exists(),
-    })
-}
-
-/// The address the API is bound to, or the one the kernel would dial an IPv4 peer from.
-fn management_ipv4(bind: IpAddr, peers: &[bgp::Peer]) -> Option<Ipv4Addr> {
-    let usable = |ip: IpAddr| match ip {
-        IpAddr::V4(v4) if !v4.is_unspecified() && !v4.is_loopback() => Some(v4),
-        _ => None,
-    };
-    let by_route = |peer: &bgp::Peer| {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((peer.address, BGP_PORT)).ok()?; // sends nothing
-        usable(socket.local_addr().ok()?.ip())
-    };
-    usable(bind).or_else(|| peers.iter().filter(|p| p.address.is_ipv4()).find_map(by_route))
+        peers: bgp.peers.iter().map(|p| p.peer.clone()).collect(),
+        // Whoever listens on the socket already is taken as it is.
+        supervise: true,
+    }
 }
 
 /// Reads the configuration again, to tell an operator whether it is good. It takes effect with a restart,

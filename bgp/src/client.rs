@@ -77,9 +77,9 @@ macro_rules! list {
     };
 }
 
-async fn collect<M, T>(answer: Response<Streaming<M>>, pick: impl Fn(M) -> Option<T>) -> Result<Vec<T>, Status> {
-    let items: Vec<M> = answer.into_inner().try_collect().await?;
-    Ok(items.into_iter().filter_map(pick).collect())
+/// Converts each message as it comes: a whole table of them in gobgp's words is many times what it boils down to.
+async fn collect<M, T>(answer: Response<Streaming<M>>, mut pick: impl FnMut(M) -> Option<T>) -> Result<Vec<T>, Status> {
+    answer.into_inner().try_filter_map(|message| std::future::ready(Ok(pick(message)))).try_collect().await
 }
 
 impl Client {
@@ -115,13 +115,35 @@ impl Client {
         self.deadline * 10
     }
 
+    /// Ends when the daemon does not answer a small question any more: one that hangs in the middle of a long call would
+    /// otherwise hold up whoever waits for it to that call's deadline.
+    fn silence(&self) -> Pin<Box<dyn Future<Output = Error> + Send + '_>> {
+        Box::pin(async {
+            loop {
+                tokio::time::sleep(self.deadline).await;
+                if let Err(error) = self.get_bgp().await {
+                    return error;
+                }
+            }
+        })
+    }
+
     async fn within<T>(
         &self,
         deadline: Duration,
         what: &'static str,
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Error> {
-        match tokio::time::timeout(deadline, call).await {
+        let call = tokio::time::timeout(deadline, call);
+        let outcome = if deadline > self.deadline {
+            tokio::select! {
+                outcome = call => outcome,
+                error = self.silence() => return Err(error),
+            }
+        } else {
+            call.await
+        };
+        match outcome {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) => Err(Error::from_status(&status, &self.socket, what)),
             Err(_) => Err(Error::Slow { what, after: deadline }),
@@ -146,9 +168,11 @@ impl Client {
 
     pub(crate) async fn list_peers(&self, count_advertised: bool) -> Result<Vec<v4::Peer>, Error> {
         let request = v4::ListPeerRequest { address: String::new(), enable_advertised: count_advertised };
+        // gobgp counts by running its export policies over every path for every peer.
+        let deadline = if count_advertised { self.long_deadline() } else { self.deadline };
         list!(
             self,
-            self.long_deadline(),
+            deadline,
             "list its peers",
             list_peer(request),
             |r: v3::ListPeerResponse| r.peer.map(peer_from_v3),
@@ -211,37 +235,47 @@ impl Client {
 
     /// Announces and withdraws in order, `batch` paths a message. A bad path ends the stream: what
     /// came before its message is done, the rest is not.
-    pub(crate) async fn stream_paths(&self, paths: Vec<v4::Path>, batch: usize) -> Result<(), Error> {
+    pub(crate) async fn stream_paths(
+        &self,
+        mut paths: impl Iterator<Item = v4::Path> + Send + 'static,
+        batch: usize,
+    ) -> Result<(), Error> {
         let table_type = self.codes().table_global;
+        let batches = std::iter::from_fn(move || {
+            let batch: Vec<_> = paths.by_ref().take(batch).collect();
+            (!batch.is_empty()).then_some(batch)
+        });
         self.within(self.long_deadline(), "take a batch of paths", async {
             match self.api.clone() {
                 Api::V3(mut c) => {
-                    let message = move |batch: &[v4::Path]| v3::AddPathStreamRequest {
+                    let message = move |batch: Vec<v4::Path>| v3::AddPathStreamRequest {
                         table_type,
                         paths: batch.iter().map(path_to_v3).collect(),
                     };
-                    let messages: Vec<_> = paths.chunks(batch).map(message).collect();
-                    c.add_path_stream(stream::iter(messages)).await.map(drop)
+                    c.add_path_stream(stream::iter(batches.map(message))).await.map(drop)
                 }
                 Api::V4(mut c) => {
-                    let message =
-                        move |batch: &[v4::Path]| v4::AddPathStreamRequest { table_type, paths: batch.to_vec() };
-                    let messages: Vec<_> = paths.chunks(batch).map(message).collect();
-                    c.add_path_stream(stream::iter(messages)).await.map(drop)
+                    let message = move |paths| v4::AddPathStreamRequest { table_type, paths };
+                    c.add_path_stream(stream::iter(batches.map(message))).await.map(drop)
                 }
             }
         })
         .await
     }
 
-    pub(crate) async fn list_paths(&self, request: v4::ListPathRequest) -> Result<Vec<v4::Destination>, Error> {
+    /// Hands each destination to `pick` as it comes, and returns what it made of them.
+    pub(crate) async fn list_paths<T>(
+        &self,
+        request: v4::ListPathRequest,
+        mut pick: impl FnMut(v4::Destination) -> T,
+    ) -> Result<Vec<T>, Error> {
         list!(
             self,
             self.long_deadline(),
             "list paths",
             list_path(request),
-            |r: v3::ListPathResponse| r.destination.map(destination_from_v3),
-            |r: v4::ListPathResponse| r.destination
+            |r: v3::ListPathResponse| r.destination.map(|d| pick(destination_from_v3(d))),
+            |r: v4::ListPathResponse| r.destination.map(&mut pick)
         )
         .await
     }

@@ -113,6 +113,11 @@ pub(crate) fn prefix(path: &v4::Path) -> Option<Prefix> {
     parse_nlri(path.nlri.as_ref())
 }
 
+/// Whether it takes the peers' names to read this path.
+pub(crate) fn names_peers(path: &v4::Path) -> bool {
+    tag::read(&parts(path).marks, &BTreeMap::new()).is_err()
+}
+
 /// A path of the speaker's own table, or why it is not one of ours.
 pub(crate) fn read(path: &v4::Path, names: &BTreeMap<u32, PeerId>) -> Result<Announcement, String> {
     let parts = parts(path);

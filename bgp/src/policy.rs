@@ -2,7 +2,7 @@
 //!
 //! Import rejects everything but our own paths, so the speaker never learns a route and is no
 //! transit router. Export rejects everything but, for each peer, paths marked for it or for all
-//! ([`crate::tag`]). Always installed, before any peer exists.
+//! ([`crate::tag`]), and puts that peer's communities on. Always installed, before any peer exists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use gobgp_proto::{
     },
 };
 
-use crate::{Error, Peer, PeerId, client::Client, tag};
+use crate::{Community, Error, Peer, PeerId, client::Client, tag};
 
 const TABLE: &str = "global";
 const IMPORT: &str = "amphora-import";
@@ -48,11 +48,11 @@ fn host(address: IpAddr) -> String {
 
 /// The policies that give these peers their marks.
 fn want(peers: &[Peer], codes: Codes) -> Held {
-    let accept = |large_community| Actions { route_action: RouteAction::Accept.into(), large_community };
+    let accept = Actions { route_action: RouteAction::Accept.into(), ..Actions::default() };
     let local = Statement {
         name: "local".to_owned(),
         conditions: Some(Conditions { route_type: RouteType::Local.into(), ..Conditions::default() }),
-        actions: Some(accept(None)),
+        actions: Some(accept.clone()),
     };
     let mut sets = BTreeMap::new();
     let mut statements = Vec::new();
@@ -63,6 +63,10 @@ fn want(peers: &[Peer], codes: Codes) -> Held {
         sets.insert((codes.set_large_community, name.clone()), vec![tag::pattern_all(), tag::pattern(id)]);
         let of_this_peer = Some(MatchSet { r#type: codes.match_any, name: name.clone() });
         let without_marks = CommunityAction { r#type: codes.community_remove, communities: vec![tag::pattern_any()] };
+        let its_own = CommunityAction {
+            r#type: codes.community_add,
+            communities: peer.communities.iter().map(Community::to_string).collect(),
+        };
         statements.push(Statement {
             name,
             conditions: Some(Conditions {
@@ -70,7 +74,11 @@ fn want(peers: &[Peer], codes: Codes) -> Held {
                 large_community_set: of_this_peer,
                 ..Conditions::default()
             }),
-            actions: Some(accept(Some(without_marks))),
+            actions: Some(Actions {
+                community: Some(its_own).filter(|action| !action.communities.is_empty()),
+                large_community: Some(without_marks),
+                ..accept.clone()
+            }),
         });
     }
     let policy = |name: &str, statements| vec![Policy { name: name.to_owned(), statements }];
@@ -176,11 +184,16 @@ async fn reset_changed(client: &Client, before: &Held, after: &Held) -> Result<(
     for address in known {
         let Ok(ip) = address.parse::<IpAddr>() else { continue };
         let key = host(ip);
-        if before.get(key.as_str()) == after.get(key.as_str()) {
+        let (before, after) = (before.get(key.as_str()), after.get(key.as_str()));
+        if before == after {
             continue;
         }
-        // A soft reset of 3.x announces what is now let through and does not withdraw what no longer is.
-        let soft = client.version() == crate::ApiVersion::V4;
+        // A soft reset of 3.x announces what is now let through and does not withdraw what no longer is. After a hard one
+        // gobgpd stays away for 30 s, so communities alone are not worth it.
+        let same_routes = before
+            .zip(after)
+            .is_some_and(|((b, b_marks), (a, a_marks))| b.conditions == a.conditions && b_marks == a_marks);
+        let soft = client.version() == crate::ApiVersion::V4 || same_routes;
         tracing::info!(%address, soft, "export policy changed, resetting");
         client.reset_peer(address, soft).await?;
     }

@@ -115,6 +115,7 @@ impl Program {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        self.check_folder()?;
         match self.take_over() {
             Ok(()) if UnixStream::connect(&self.socket).is_ok() => {
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, "a speaker already listens there"));
@@ -136,6 +137,21 @@ impl Program {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a socket"));
         }
         chown(&self.socket, Some(uid), Some(gid))
+    }
+
+    /// The folder changes hands and mode, so it must be for the socket alone: never `/run` itself.
+    fn check_folder(&self) -> io::Result<()> {
+        let folder = self.folder();
+        let metadata = std::fs::symlink_metadata(folder)?;
+        let own = metadata.is_dir() && metadata.permissions().mode() & 0o777 == 0o700;
+        let mut others = std::fs::read_dir(folder)?
+            .filter_map(Result::ok)
+            .filter(|e| Some(&*e.file_name()) != self.socket.file_name());
+        if own && others.next().is_none() {
+            return Ok(());
+        }
+        let text = format!("{} is not a folder of mode 0700 with nothing but the socket in it", folder.display());
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
     }
 
     fn folder(&self) -> &Path {

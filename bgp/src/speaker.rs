@@ -148,25 +148,27 @@ impl Speaker {
         let names = policy::names(&self.client).await?;
         let mut table = Table::default();
         for family in [Family::Ipv4, Family::Ipv6] {
-            for destination in self.client.list_paths(self.own(family, &[])).await? {
-                sort(&destination, &names, &mut table);
-            }
+            self.client.list_paths(self.own(family, &[]), |found| sort(&found, &names, &mut table)).await?;
         }
         Ok(table)
     }
 
     /// A few prefixes of the speaker's own table, looked up by name.
     pub async fn announcements_of(&self, prefixes: impl IntoIterator<Item = &Prefix>) -> Result<Table, Error> {
-        let names = policy::names(&self.client).await?;
         let (v4, v6): (Vec<Prefix>, Vec<Prefix>) = prefixes.into_iter().partition(|p| p.address().is_ipv4());
-        let mut table = Table::default();
+        let mut found = Vec::new();
         for (family, prefixes) in [(Family::Ipv4, v4), (Family::Ipv6, v6)] {
             if prefixes.is_empty() {
                 continue; // no prefix would be all of them
             }
-            for destination in self.client.list_paths(self.own(family, &prefixes)).await? {
-                sort(&destination, &names, &mut table);
-            }
+            found.extend(self.client.list_paths(self.own(family, &prefixes), |found| found).await?);
+        }
+        // A path for everybody, as nearly all are, names no peer: one question less.
+        let for_some = found.iter().flat_map(|d| &d.paths).any(path::names_peers);
+        let names = if for_some { policy::names(&self.client).await? } else { BTreeMap::new() };
+        let mut table = Table::default();
+        for destination in &found {
+            sort(destination, &names, &mut table);
         }
         Ok(table)
     }
@@ -187,11 +189,12 @@ impl Speaker {
             }
         }
         if changes.len() > 1 {
-            let path = |change: &Change| match change {
-                Change::Announce(what) => path::announce(what),
-                Change::Withdraw(prefix) => path::withdraw(*prefix),
+            let path = |change: Change| match change {
+                Change::Announce(what) => path::announce(&what),
+                Change::Withdraw(prefix) => path::withdraw(prefix),
             };
-            match self.client.stream_paths(changes.iter().map(path).collect(), BATCH).await {
+            let changes = changes.to_vec(); // the stream outlives this call when it is abandoned
+            match self.client.stream_paths(changes.into_iter().map(path), BATCH).await {
                 Err(Error::Refused { .. }) => {} // one of them; which, only single calls tell
                 other => return other,
             }
@@ -230,6 +233,12 @@ impl Speaker {
     /// What a neighbor is sent, all or one prefix; nothing while its session is down.
     /// [`Error::Refused`] for an address that is no neighbor's.
     pub async fn advertised(&self, peer: IpAddr, only: Option<Prefix>) -> Result<Vec<Advertised>, Error> {
+        // With graceful restart gobgp goes on listing what it would send to a peer that is gone.
+        let sessions = self.client.list_peers(false).await?.into_iter().filter_map(|p| session::read(p, self.api()));
+        let down = |s: session::Session| s.address == peer && s.state != session::SessionState::Established;
+        if sessions.into_iter().any(down) {
+            return Ok(Vec::new());
+        }
         let mut routes = Vec::new();
         for family in [Family::Ipv4, Family::Ipv6] {
             if only.is_some_and(|p| Family::of(p.address()) != family) {
@@ -237,8 +246,8 @@ impl Speaker {
             }
             let table_type = self.client.codes().table_adj_out;
             let request = ListPathRequest { table_type, name: peer.to_string(), ..self.own(family, only.as_slice()) };
-            let destinations = self.client.list_paths(request).await?;
-            routes.extend(destinations.iter().flat_map(|d| &d.paths).filter_map(path::read_advertised));
+            let read = |found: v4::Destination| routes.extend(found.paths.iter().filter_map(path::read_advertised));
+            self.client.list_paths(request, read).await?;
         }
         Ok(routes)
     }

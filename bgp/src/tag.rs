@@ -133,6 +133,7 @@ mod tests {
             local_address: None,
             families: vec![crate::Family::Ipv4],
             connect_retry: std::time::Duration::from_secs(5),
+            communities: BTreeSet::new(),
         };
         let (a, b) = (peer("tor-a", "192.0.2.1"), peer("tor-b", "192.0.2.2"));
         assert_eq!(check_peers(&[a.clone(), b.clone()]), Ok(()));

@@ -3,7 +3,7 @@
 //! gobgpd accepts nearly anything (host bits, hold times that never come up, passwords it then
 //! cuts), so whatever reaches it has been through one of these types.
 
-use std::{fmt, net::IpAddr, num::NonZeroU8, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, net::IpAddr, num::NonZeroU8, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -286,6 +286,8 @@ pub struct Peer {
     pub families: Vec<Family>,
     /// Pause between attempts.
     pub connect_retry: Duration,
+    /// What every route sent to it carries, besides the route's own.
+    pub communities: BTreeSet<Community>,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! or acknowledgement; a list during which something changed (`NLM_F_DUMP_INTR`) is asked for again; every request has
 //! a deadline; and the kernel's own words (`NLMSGERR_ATTR_MSG`) come along with its refusal.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use nix::errno::Errno;
@@ -17,12 +17,15 @@ use rtnetlink::{
     packet_route::{AddressFamily, RouteNetlinkMessage},
     sys::AsyncSocket as _,
 };
+use tokio::sync::Mutex;
 
 use crate::{Error, Kind, Namespace, Result, error::classify};
 
 /// The kernel answers in microseconds, but for a device whose driver has to be waited for under the kernel's one lock.
 const DEADLINE: Duration = Duration::from_secs(20);
 const DUMPS_AT_MOST: usize = 20;
+/// Before a list is asked for again while the socket still reads out one that nobody waits for any more.
+const ABANDONED: Duration = Duration::from_millis(1);
 
 /// The families that addresses, routes and rules are listed for, one list each: `AF_UNSPEC` would bring others along.
 pub(crate) const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
@@ -32,6 +35,9 @@ pub(crate) const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFam
 pub struct Network {
     handle: rtnetlink::Handle,
     namespace: Namespace,
+    /// The kernel writes one list at a time into a socket and answers EBUSY to whoever asks for a second
+    /// (`netlink_dump_start`), and many tasks share this one.
+    listing: Arc<Mutex<()>>,
 }
 
 /// An answer that is not the one hoped for, before it is known what it was about.
@@ -68,7 +74,7 @@ impl Network {
         };
         let (connection, handle) = namespace.run(open)?.map_err(fail)?;
         runtime.spawn(connection); // ends with the last clone of the handle
-        Ok(Self { handle, namespace })
+        Ok(Self { handle, namespace, listing: Arc::default() })
     }
 
     /// The namespace this is the network of.
@@ -89,9 +95,14 @@ impl Network {
         message: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>> {
         let fail = |refusal: Refusal| refusal.of(operation, format!("namespace {}", self.namespace.label()));
+        let _listing = self.listing.lock().await;
         for _ in 0..DUMPS_AT_MOST {
-            if let (list, false) = self.ask(message.clone(), NLM_F_DUMP).await.map_err(fail)? {
-                return Ok(list);
+            match self.ask(message.clone(), NLM_F_DUMP).await {
+                Ok((list, false)) => return Ok(list),
+                Ok((_, true)) => {}
+                // Whoever asked before has gone in the middle of the answer.
+                Err(refusal) if refusal.kind == Kind::Busy => tokio::time::sleep(ABANDONED).await,
+                Err(refusal) => return Err(fail(refusal)),
             }
         }
         Err(fail(Kind::Other(Errno::EINTR as i32).into()))

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -11,6 +12,8 @@ use crate::error::{Error, Result, io};
 use crate::place::{Place, command};
 use crate::process::{Proc, collect};
 use crate::wait::wait_for;
+
+static CAPTURES: AtomicU32 = AtomicU32::new(0);
 
 /// A capture that is running. Without [`Capture::stop`] it ends with its node.
 #[derive(Debug)]
@@ -28,7 +31,9 @@ pub struct Packets {
 impl Capture {
     /// Captures what `filter` (pcap-filter(7); empty for all) lets through, and returns once it does.
     pub fn start(place: &Place, nic: &str, filter: &str) -> Result<Self> {
-        let log = format!("tcpdump-{nic}");
+        // Several captures on one NIC each have a file of their own.
+        let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
+        let log = format!("tcpdump-{nic}-{number}");
         let file = place.log_path(&log).with_extension("pcap");
         let pcap = File::create(&file).map_err(io(file.display().to_string()))?;
         let errors = place.log_path(&log);

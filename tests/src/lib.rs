@@ -33,9 +33,11 @@ mod calls;
 pub mod capture;
 pub mod error;
 pub mod fabric;
+pub mod frames;
 pub mod net;
 pub mod node;
 pub mod octavia;
+pub mod picture;
 pub mod pki;
 pub mod place;
 pub mod process;
@@ -45,6 +47,7 @@ pub mod tor;
 pub mod traffic;
 pub mod wait;
 pub mod workdir;
+pub mod wreck;
 
 pub use addresses::{Dual, Family};
 pub use amphora::Amphora;
@@ -59,6 +62,7 @@ pub use speaker::Gobgpd;
 pub use tor::{Neighbours, Tor, TorKind, TorOptions};
 pub use wait::wait_for;
 pub use workdir::Workdir;
+pub use wreck::Wreck;
 
 /// Locks a mutex whose value is whole at any time, so that a panic elsewhere does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,6 +73,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// things a machine may lack, a gobgpd 4.x and Octavia itself; everything else that is missing is a failure.
 pub fn skipped(test: &str, reason: &str) {
     use std::io::Write;
-    // Not eprintln: the test harness swallows that where the test passes.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
+    // Not eprintln: the test harness swallows that where the test passes. One write, and a line's end before it: the
+    // harness may be in the middle of a line.
+    let line = format!("\nSKIPPED: {test}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

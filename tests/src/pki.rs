@@ -65,6 +65,21 @@ impl Pki {
         &self.stranger
     }
 
+    /// Another client certificate of the lab's CA, after `adjust` has changed what a good one would say.
+    pub fn client_identity(&self, adjust: impl FnOnce(&mut CertificateParams)) -> Result<Identity> {
+        issue_adjusted(&self.ca, "client", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth, adjust)
+    }
+
+    /// A client certificate that no CA has signed.
+    pub fn self_signed() -> Result<Identity> {
+        let make = || {
+            let key = KeyPair::generate()?;
+            let certificate = CertificateParams::new(Vec::new())?.self_signed(&key)?;
+            Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+        };
+        make().map_err(|error: rcgen::Error| unusable(&error))
+    }
+
     /// A server certificate as the controller issues it: for the amphora id, here also for its addresses.
     pub fn server(&self, amphora_id: &str, addresses: &[IpAddr]) -> Result<Identity> {
         let names = std::iter::once(amphora_id.to_owned()).chain(addresses.iter().map(ToString::to_string)).collect();
@@ -112,11 +127,22 @@ fn issue(
     subject_alt_names: Vec<String>,
     usage: ExtendedKeyUsagePurpose,
 ) -> Result<Identity> {
+    issue_adjusted(ca, name, subject_alt_names, usage, |_| {})
+}
+
+fn issue_adjusted(
+    ca: &CertifiedIssuer<'static, KeyPair>,
+    name: &str,
+    subject_alt_names: Vec<String>,
+    usage: ExtendedKeyUsagePurpose,
+    adjust: impl FnOnce(&mut CertificateParams),
+) -> Result<Identity> {
     let make = || {
         let mut params = CertificateParams::new(subject_alt_names)?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
+        adjust(&mut params);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, ca)?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })

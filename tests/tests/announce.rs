@@ -143,12 +143,15 @@ fn a_registration_is_for_the_peer_it_names_and_moving_it_touches_nobody_else() {
     let mut api = boot(&fabric).remove(0);
     plug_several(amphora, &mut api, addresses::vip(7), &[standing, fence]);
     let hop = [amphora.frontend(Family::V4)];
-    let has = |tor: &Tor, vip| tor.wait_next_hops(IpNet::from(vip), &hop, PATIENCE).unwrap();
-    let has_not = |tor: &Tor, vip| tor.wait_next_hops(IpNet::from(vip), &[], PATIENCE).unwrap();
+    let wait = |tor: &Tor, vip, hops: &[IpAddr]| {
+        tor.wait_next_hops(IpNet::from(vip), hops, PATIENCE).unwrap();
+    };
+    let has = |tor, vip| wait(tor, vip, &hop);
+    let has_not = |tor, vip| wait(tor, vip, &[]);
 
     register_one(amphora, &mut api, moving, Some("tor-0"));
     register_one(amphora, &mut api, standing, None);
-    fabric.tors.iter().for_each(|tor| drop(has(tor, standing)));
+    fabric.tors.iter().for_each(|tor| has(tor, standing));
     has(first, moving);
     for tor in [second, bystander] {
         // It came with what everybody has got, if it came at all.
@@ -162,7 +165,7 @@ fn a_registration_is_for_the_peer_it_names_and_moving_it_touches_nobody_else() {
     has_not(first, moving);
     // What was sent to the bystander before the fence has arrived before it.
     register_one(amphora, &mut api, fence, None);
-    fabric.tors.iter().for_each(|tor| drop(has(tor, fence)));
+    fabric.tors.iter().for_each(|tor| has(tor, fence));
     let after = fabric.tors.iter().zip(&before).map(|(tor, before)| updates(tor) - before).collect::<Vec<_>>();
     assert_eq!(after, [2, 2, 1], "UPDATEs: the withdrawal, the announcement, and the fence for all");
     for (tor, watch) in fabric.tors.iter().zip(watches) {
@@ -173,13 +176,13 @@ fn a_registration_is_for_the_peer_it_names_and_moving_it_touches_nobody_else() {
     println!("the agent, after the move: {said}");
 
     register_one(amphora, &mut api, moving, None);
-    fabric.tors.iter().for_each(|tor| drop(has(tor, moving)));
+    fabric.tors.iter().for_each(|tor| has(tor, moving));
     api.unregister(amphora.id(), &format!("vip_ip={moving}")).unwrap().success().unwrap();
-    fabric.tors.iter().for_each(|tor| drop(has_not(tor, moving)));
-    fabric.tors.iter().for_each(|tor| drop(has(tor, standing)));
+    fabric.tors.iter().for_each(|tor| has_not(tor, moving));
+    fabric.tors.iter().for_each(|tor| has(tor, standing));
     api.unregister(amphora.id(), "").unwrap().success().unwrap();
     for vip in [standing, fence] {
-        fabric.tors.iter().for_each(|tor| drop(has_not(tor, vip)));
+        fabric.tors.iter().for_each(|tor| has_not(tor, vip));
     }
 }
 
@@ -196,8 +199,8 @@ fn an_amphora_is_no_transit_router_and_learns_nothing() {
             let show = ["ip", family, "route", "show", "table", "all"];
             amphora.node().run(show).unwrap() + &inside.run(show).unwrap()
         });
-        // Link-local ones appear when the kernel has seen that nobody else has them.
-        routes.concat().lines().filter(|route| !route.contains("fe80:")).map(str::to_owned).collect::<Vec<_>>()
+        // The table of the amphora's own addresses fills as the kernel sees that nobody else has them.
+        routes.concat().lines().filter(|route| !route.contains("table local")).map(str::to_owned).collect::<Vec<_>>()
     };
     let before = tables();
     register(amphora, &mut api, vip, None);
@@ -267,4 +270,87 @@ fn an_amphora_reaches_another_ones_vip_of_the_same_anycast_subnet_through_the_fa
         assert_eq!(answers(&fabric, own, 20).answers.keys().collect::<Vec<_>>(), [one.name()]);
         assert_eq!(answers(&fabric, others, 20).answers.keys().collect::<Vec<_>>(), [other.name()]);
     }
+}
+
+/// The communities a ToR sees on a route, as it writes them.
+fn communities(tor: &Tor, vip: IpAddr) -> String {
+    let route = host_route(vip);
+    match tor.options().kind {
+        TorKind::Frr => {
+            let said: Value =
+                serde_json::from_str(&tor.ask(&format!("show bgp ipv4 unicast {route} json")).unwrap()).unwrap();
+            said["paths"][0]["community"]["string"].as_str().unwrap_or_default().to_owned()
+        }
+        TorKind::Bird => {
+            let said = tor.ask(&format!("show route {route} all")).unwrap();
+            let line = said.lines().find_map(|line| line.trim().strip_prefix("BGP.community:"));
+            line.unwrap_or_default().trim().to_owned()
+        }
+    }
+}
+
+#[test]
+fn each_peer_sees_the_communities_of_its_own_section() {
+    let mut options = Options::new(TorKind::Frr);
+    options.amphorae = 1;
+    options.tors = [(TorKind::Frr, 64500), (TorKind::Bird, 64501)]
+        .map(|(kind, asn)| TorOptions { asn, neighbours: Neighbours::Each(Family::V4), ..TorOptions::new(kind) })
+        .into();
+    let fabric = Fabric::new("communities", &options).unwrap();
+    let (amphora, [frr, bird]) = (&fabric.amphorae[0], &fabric.tors[..]) else { unreachable!("two were asked for") };
+    let configure = |of_frr: &str| {
+        let frr = frr.peer_section(Family::V4) + &format!("communities = {of_frr}\n");
+        let bird = bird.peer_section(Family::V4) + "communities = 64512:200\n";
+        amphora.write_config(&(amphora.distributor_sections() + &frr + &bird)).unwrap();
+    };
+    let vip = addresses::vip(7);
+    configure("64512:101, 64512:100");
+    let mut api = boot(&fabric).remove(0);
+    plug(amphora, &mut api, vip);
+    register(amphora, &mut api, vip, None);
+    for tor in [frr, bird] {
+        wait_routes(tor, vip, &[amphora]);
+    }
+    let vip = IpAddr::from(vip.v4);
+    assert_eq!([frr, bird].map(|tor| communities(tor, vip)), ["64512:100 64512:101", "(64512,200)"]);
+
+    // Another configuration takes effect with the agent's next start; the other peer hears nothing and no route goes.
+    let watches = [frr, bird].map(|tor| tor.watch_routes().unwrap());
+    amphora.stop_agent().unwrap();
+    configure("64512:102");
+    amphora.start_agent(&[]).unwrap();
+    wait_for("the changed peer sees its new community", PATIENCE, || match communities(frr, vip) {
+        now if now == "64512:102" => Ok(()),
+        now => Err(now),
+    })
+    .unwrap();
+    assert_eq!(communities(bird, vip), "(64512,200)");
+    for (tor, watch) in [frr, bird].into_iter().zip(watches) {
+        let gone = watch.so_far().into_iter().find(|event| event.line.starts_with("Deleted"));
+        assert!(gone.is_none(), "{}: {gone:?}", tor.name());
+    }
+}
+
+/// Until the front-end NIC's link-local address has passed duplicate address detection the kernel does not ask for the
+/// gateway's MAC, so the answer to a first SYN would not leave and the client would send it again after a second.
+#[test]
+fn an_ipv6_vip_is_announced_no_sooner_than_its_answers_can_leave() {
+    let mut options = Options::new(TorKind::Bird);
+    options.tors[0].neighbours = Neighbours::Each(Family::V4);
+    let fabric = Fabric::new("first-syn", &options).unwrap();
+    fabric.write_configs(Family::V4).unwrap();
+    let mut apis = boot(&fabric);
+    let tor = &fabric.tors[0];
+    for ((amphora, api), number) in fabric.amphorae.iter().zip(&mut apis).zip(7..) {
+        let vip = addresses::vip(number);
+        tor.wait_established(amphora.management(Family::V4), PATIENCE).unwrap();
+        plug(amphora, api, vip);
+        register(amphora, api, vip, None);
+        let route = IpNet::from(vip.of(Family::V6));
+        tor.wait_next_hops(route, &[amphora.frontend(Family::V6)], PATIENCE).unwrap();
+        answers(&fabric, vip.of(Family::V6), 1);
+    }
+    let tcp = fabric.client.run(["nstat", "-asz", "TcpRetransSegs"]).unwrap();
+    let sent_again = tcp.lines().find(|line| line.starts_with("TcpRetransSegs")).unwrap();
+    assert_eq!(sent_again.split_whitespace().nth(1), Some("0"), "{sent_again}");
 }

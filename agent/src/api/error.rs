@@ -103,7 +103,10 @@ impl ApiError {
 impl From<CommitError> for ApiError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Refused(Refusal { message, details }) => Self::new(Status::Conflict, message, details),
+            CommitError::Refused(Refusal { status, message, details }) if details.is_empty() => {
+                Self::message(status, message)
+            }
+            CommitError::Refused(Refusal { status, message, details }) => Self::new(status, message, details),
             CommitError::Log(cause) => Self::new(
                 Status::Internal,
                 "The request could not be made durable; nothing was changed",

@@ -80,22 +80,23 @@ impl Versions {
         {
             return known.versions.clone();
         }
-        let versions = Arc::new(query().await);
+        let Some(versions) = query().await.map(Arc::new) else { return Arc::default() };
         let known = Known { database, versions: versions.clone() };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
         versions
     }
 }
 
-async fn query() -> HashMap<String, String> {
+/// `None` when it could not be asked, to be asked again.
+async fn query() -> Option<HashMap<String, String>> {
     let mut command = tokio::process::Command::new("dpkg-query");
     command.args(["-W", "-f=${Package} ${Version}\n"]).args(PACKAGES).stdin(std::process::Stdio::null());
     match command.output().await {
         // It exits 1 when any of them is not installed, and lists the others all the same.
-        Ok(output) => parse(&String::from_utf8_lossy(&output.stdout)),
+        Ok(output) => Some(parse(&String::from_utf8_lossy(&output.stdout))),
         Err(error) => {
             tracing::warn!(%error, "cannot ask dpkg-query for package versions");
-            HashMap::new()
+            None
         }
     }
 }

@@ -23,12 +23,20 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    config::Paths, converge::Progress, kernel::Kernel, owner::Owner, resolve::Policy, speaker::View, state::VipMode,
+    config::Paths,
+    converge::{Progress, Report, Unready},
+    kernel::Kernel,
+    owner::Owner,
+    resolve::Policy,
+    speaker::View,
+    state::VipMode,
 };
 use error::{ApiError, Status};
 
 /// How long a call waits for the kernel's work. The controller gives up on a silent call after 60 s.
 const WORK: Duration = Duration::from_secs(30);
+/// How long a call waits for the speaker to take a withdrawal.
+const WITHDRAWAL: Duration = Duration::from_secs(5);
 
 /// What the handlers work with.
 #[derive(Clone, Debug)]
@@ -45,8 +53,8 @@ pub struct App {
     pub policy: Arc<Policy>,
     /// `[distributor] vip_mode`.
     pub default_mode: VipMode,
-    /// The names of the interfaces that were in use when the agent started; never to be plugged.
-    pub management: Arc<[String]>,
+    /// The indices of the links outside that were in use when the agent started; never to be plugged.
+    pub management: Arc<[u32]>,
     /// Where the load balancers' files are.
     pub paths: Arc<Paths>,
     /// `agent_server_cert`.
@@ -56,23 +64,33 @@ pub struct App {
 }
 
 impl App {
-    /// Whether a link is the one the API is reached by.
-    #[must_use]
-    pub fn is_management(&self, link: &Link) -> bool {
-        link.loopback || self.management.contains(&link.name)
+    /// Whether a link outside is in use: since the agent started, or by this very connection.
+    pub async fn is_management(&self, link: &Link, connection: IpAddr) -> Result<bool, netns::Error> {
+        let known = link.loopback || self.management.contains(&link.index);
+        Ok(known
+            || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && a.ip == connection))
     }
 
-    /// Waits until the kernel's part of `generation` is done; why it is not, otherwise.
-    pub async fn converged(&self, generation: u64, vip: IpAddr) -> Result<(), String> {
-        if tokio::time::timeout(WORK, self.progress.reached(generation)).await.is_err() {
-            return Err(format!("not done after {} s; the agent goes on trying", WORK.as_secs()));
+    /// Waits until the kernel's part of `generation` is done for these VIPs; why it is not, otherwise.
+    pub async fn converged(&self, generation: u64, vips: &[IpAddr]) -> Result<(), String> {
+        let lingers = |r: &Report| vips.iter().find_map(|v| r.lingering.get(v).map(|why| (*v, why.clone())));
+        let unready = |r: &Report| vips.iter().find_map(|v| r.plugs.get(v).cloned());
+        let done = async {
+            self.progress.reached(generation).await;
+            // Duplicate address detection ends by itself.
+            self.progress.until(|r| !matches!(unready(r), Some(Unready::Waiting(_)))).await;
+        };
+        if tokio::time::timeout(WORK, done).await.is_err() {
+            let why = self.progress.read(|r| unready(r).map(|u| format!(": {}", u.why()))).unwrap_or_default();
+            return Err(format!("not done after {} s, the agent goes on trying{why}", WORK.as_secs()));
         }
-        self.progress.read(|report| match report.plugs.get(&vip) {
-            Some(why) => Err(why.clone()),
-            None => match report.lingering.get(&vip) {
-                Some(why) => Err(format!("{vip} is still bound: {why}")),
-                None => Ok(()),
-            },
+        // A speaker that has just been lost, or has just been found by a new agent, is back in a moment.
+        let left = self.progress.until(|r| lingers(r).is_none());
+        let _ = tokio::time::timeout(WITHDRAWAL, left).await; // which of the two it was is read below
+        self.progress.read(|r| match (unready(r), lingers(r)) {
+            (Some(unready), _) => Err(unready.why().to_owned()),
+            (None, Some((vip, why))) => Err(format!("{vip} is still bound: {why}")),
+            (None, None) => Ok(()),
         })
     }
 }

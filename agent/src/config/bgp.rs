@@ -90,11 +90,9 @@ fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
         local_address,
         families: families?,
         connect_retry: Duration::from_secs(retry?.into()),
+        communities: communities?.into_iter().collect(),
     };
-    let mut communities = communities?;
-    communities.sort();
-    communities.dedup();
-    Some(PeerConfig { peer, communities, password_file })
+    Some(PeerConfig { peer, password_file })
 }
 
 fn neighbor(text: &str) -> Result<IpAddr, String> {

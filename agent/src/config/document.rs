@@ -134,7 +134,8 @@ impl Search<'_> {
                 None => {}
             }
         }
-        Err(format!("refers to ${name}, which is not set; set it, or write $$ for a plain $"))
+        // Without the name: in a password it would be a part of the secret.
+        Err("refers by a $ to an option that is not set; set that one, or write $$ for a plain $".to_owned())
     }
 }
 

@@ -79,14 +79,14 @@ fn octavias_name_space_is_lenient() {
 fn the_profile_of_the_design_is_read() {
     let config = load(ANYCAST).unwrap();
     let bgp = config.bgp.unwrap();
-    let PeerConfig { peer, communities, .. } = &bgp.peers[0];
+    let PeerConfig { peer, .. } = &bgp.peers[0];
     assert_eq!((bgp.local_as.get(), bgp.router_id, bgp.graceful_restart.as_secs()), (64512, None, 30));
     assert_eq!(
         (peer.id.as_str(), peer.address.to_string(), peer.remote_as.get()),
         ("tor-a", "192.0.2.1".into(), 64500)
     );
     assert_eq!((peer.hold_time.seconds(), peer.keepalive, peer.connect_retry.as_secs()), (9, 3, 5));
-    assert!(peer.families.len() == 2 && !peer.passive && peer.password.is_none() && communities.is_empty());
+    assert!(peer.families.len() == 2 && !peer.passive && peer.password.is_none() && peer.communities.is_empty());
     let role = ANYCAST.replace("announce", "role = distributor\nallowed_nexthops = 198.51.100.0/24\nannounce");
     assert_eq!(load(&role).unwrap().distributor.role, Role::Distributor);
     let name = load(&ANYCAST.replace("bgp_peer:tor-a", "bgp_peer:ToR.A_1")).unwrap();
@@ -150,7 +150,7 @@ fn every_wrong_value_names_its_place_and_the_fix() {
         ("[haproxy_amphora]\nbase_path =", "is empty"),
         ("[health_manager]\ncontroller_ip_port_list = 192.0.2.1", "is not ADDRESS:PORT"),
         ("[health_manager]\ncontroller_ip_port_list = [x]:1", "is not ADDRESS:PORT"),
-        ("[health_manager]\nheartbeat_key = ca$nary", "refers to $nary, which is not set; set it, or write $$"),
+        ("[health_manager]\nheartbeat_key = ca$nary", "option that is not set; set that one, or write $$"),
         ("[amphora_agent]\nagent_tls_protocol = TLSv2", "`TLSv2` is none of SSLv3"),
         ("[amphora_agent]\nagent_request_read_timeout = 0", "from 1 to"),
         ("[DEFAULT]\ndebug = maybe", "neither true nor false"),
@@ -219,7 +219,7 @@ fn the_effective_configuration_is_printed_without_secrets_and_reads_back() {
     let again = load(&printed).unwrap();
     assert_eq!(again.to_string(), printed);
     assert_eq!((&again.api, &again.paths, &again.distributor), (&config.api, &config.paths, &config.distributor));
-    assert_eq!(again.bgp.unwrap().peers[0].communities, config.bgp.unwrap().peers[0].communities);
+    assert_eq!(again.bgp.unwrap().peers[0].peer.communities, config.bgp.unwrap().peers[0].peer.communities);
 }
 
 #[test]

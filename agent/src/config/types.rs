@@ -170,8 +170,6 @@ pub struct Bgp {
 pub struct PeerConfig {
     /// The session.
     pub peer: ::bgp::Peer,
-    /// What this peer's routes carry; sorted.
-    pub communities: Vec<::bgp::Community>,
     /// Where the password was read, when it was a file.
     pub password_file: Option<PathBuf>,
 }

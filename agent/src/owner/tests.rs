@@ -16,7 +16,7 @@ fn registration(n: u16, hop: u8) -> Registration {
 fn register(r: Registration) -> impl Fn(&Desired) -> Decision<Refusal> + Send + 'static {
     move |desired| match desired.registrations.get(&r.vip) {
         Some(held) if *held == r => Ok(vec![]),
-        Some(held) => Err(Refusal { message: "held".into(), details: held.nexthop.to_string() }),
+        Some(held) => Err(Refusal::conflict("held", held.nexthop.to_string())),
         None => Ok(vec![Change::Register(r.clone())]),
     }
 }

@@ -36,7 +36,7 @@ fn desired(plug: Plug) -> Desired {
 }
 
 fn address(net_: &str, ours: bool) -> NicAddress {
-    NicAddress { net: net(net_), ours, tentative: false, duplicate: false, link_local: false }
+    NicAddress { net: net(net_), ours, tentative: false, duplicate: false }
 }
 
 fn facts(addresses: Vec<NicAddress>) -> Facts {
@@ -67,8 +67,8 @@ fn an_anycast_vip_is_on_lo_and_its_own_subnet_is_never_on_link() {
     let want = kernel(&desired(plugged), &Facts::new(), &policy());
     assert!(want.silent);
     assert!(want.addresses.contains(&Address::vip(ip("203.0.113.7"))));
-    assert!(want.rules.contains(&ip("203.0.113.7")));
-    let table: Vec<_> = want.routes.keys().filter(|k| k.table == VIP_TABLE).map(|k| k.destination).collect();
+    assert!(want.rules.contains(&Rule { from: ip("203.0.113.7"), table: 1 }));
+    let table: Vec<_> = want.routes.keys().filter(|k| k.table == 1).map(|k| k.destination).collect();
     assert_eq!(table, [net("0.0.0.0/0"), net("192.0.2.0/24")]);
     assert_eq!(want.host_routes.len(), 2, "in table 1 and in main");
 }
@@ -80,8 +80,22 @@ fn an_interface_vip_is_on_the_nic_and_nothing_is_silenced() {
     let nic = Device::Nic(NIC.parse().unwrap());
     let on_nic = |s, length| Address { device: nic, ip: ip(s), length };
     assert_eq!(want.addresses, [on_nic("192.0.2.10", 24), on_nic("203.0.113.7", 32)].into());
-    let key = RouteKey { table: VIP_TABLE, destination: net("192.0.2.0/24") };
+    let key = RouteKey { table: 1, destination: net("192.0.2.0/24") };
     assert_eq!(want.routes[&key].source, Some(ip("203.0.113.7")));
+}
+
+#[test]
+fn a_second_nic_has_its_own_table_and_leaves_the_first_its_default() {
+    let first = plug(VipMode::Anycast);
+    let mut second = plug(VipMode::Anycast);
+    second.mac = "fa:16:3e:00:00:02".parse().unwrap();
+    second.interface = "eth2".parse().unwrap();
+    second.vips[0].ip = ip("203.0.113.6"); // lower, and yet not first
+    let plugs = [(first.primary(), first.clone()), (second.primary(), second.clone())].into();
+    let want = kernel(&Desired { plugs, ..Desired::default() }, &Facts::new(), &policy());
+    let default = |table| want.routes[&RouteKey { table, destination: net("0.0.0.0/0") }].nic;
+    assert_eq!((default(1), default(2), default(MAIN_TABLE)), (first.mac, second.mac, first.mac));
+    assert!(want.rules.contains(&Rule { from: ip("203.0.113.6"), table: 2 }));
 }
 
 #[test]
@@ -129,7 +143,7 @@ fn each_closed_gate_says_what_is_missing() {
     closed(&me, &anycast, &Facts::new(), &policy(), "not on the front-end NIC yet");
     let tentative = NicAddress { tentative: true, ..address("192.0.2.10/24", true) };
     closed(&me, &anycast, &facts(vec![tentative]), &policy(), "tentative");
-    let unsettled = NicAddress { tentative: true, link_local: true, ..address("fe80::1/64", false) };
+    let unsettled = NicAddress { tentative: true, ..address("fe80::1/64", false) };
     let v6 = registration("me", "2001:db8:100::7", "2001:db8:1::10");
     let mut dual = plug(VipMode::Anycast);
     dual.vips.push(Vip {
@@ -139,7 +153,7 @@ fn each_closed_gate_says_what_is_missing() {
         host_routes: vec![],
     });
     let both = facts(vec![address("2001:db8:1::10/64", false), unsettled]);
-    closed(&v6, &desired(dual), &both, &policy(), "link-local");
+    closed(&v6, &desired(dual), &both, &policy(), "no reply would leave");
     let duplicate = NicAddress { duplicate: true, ..tentative };
     closed(&me, &anycast, &facts(vec![duplicate]), &policy(), "somebody else");
     closed(&registration("me", "203.0.113.7", "192.0.2.11"), &anycast, &held, &policy(), "not a front-end address");
@@ -150,6 +164,26 @@ fn each_closed_gate_says_what_is_missing() {
     closed(&registration("other", "203.0.113.8", "198.51.100.1"), &anycast, &held, &policy(), "no front-end subnet");
     let gone = Registration { peer: Some("tor-x".parse().unwrap()), ..me.clone() };
     closed(&gone, &anycast, &held, &policy(), "not configured any more");
+}
+
+#[test]
+fn an_ipv6_vip_waits_for_the_nics_link_local_address() {
+    let mut plugged = plug(VipMode::Anycast);
+    let (subnet, gateway) = (net("2001:db8:1::/64"), Some(ip("2001:db8:1::1")));
+    plugged.vips.push(Vip { ip: ip("2001:db8:100::7"), subnet, gateway, host_routes: vec![] });
+    plugged.frontends.push(Frontend { ip: ip("2001:db8:1::10"), subnet, gateway });
+    let anycast = desired(plugged);
+    let (v4, v6) =
+        (registration("me", "203.0.113.7", "192.0.2.10"), registration("me", "2001:db8:100::7", "2001:db8:1::10"));
+    let usable = address("fe80::1/64", false);
+    let tentative = NicAddress { tentative: true, ..usable };
+    for (link_local, open) in [(tentative, false), (usable, true)] {
+        let held = facts(vec![address("192.0.2.10/24", true), address("2001:db8:1::10/64", true), link_local]);
+        assert_eq!(announced(&v6, &anycast, &held, &policy()).is_ok(), open);
+        announced(&v4, &anycast, &held, &policy()).unwrap();
+    }
+    // And it is never taken for a front-end address.
+    assert_eq!(frontends(&plug(VipMode::Anycast), &facts(vec![usable])).len(), 1);
 }
 
 #[test]

@@ -21,6 +21,8 @@ use tokio::time::Instant;
 pub struct Peer {
     /// Where the connection comes from.
     pub address: SocketAddr,
+    /// The address of ours it came to; an IPv4 one is not in IPv6 clothes.
+    pub local: Option<std::net::IpAddr>,
     /// The certificate that was verified.
     pub certificate: CertificateDer<'static>,
     /// The common name of its subject, for logs; it decides nothing.

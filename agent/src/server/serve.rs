@@ -162,6 +162,7 @@ struct Server {
 impl Server {
     async fn connection(self, tcp: TcpStream, address: SocketAddr, slot: Slot) {
         let _ = tcp.set_nodelay(true); // a socket that refuses is gone already
+        let local = tcp.local_addr().ok().map(|a| a.ip().to_canonical());
         let handshake = timeout(self.limits.handshake, self.tls.accept(tcp));
         let tls = tokio::select! {
             done = handshake => match done {
@@ -179,7 +180,7 @@ impl Server {
             return tracing::error!("a handshake without a client certificate succeeded; closed");
         };
         let certificate = leaf.clone().into_owned();
-        let peer = Peer { address, common_name: common_name(&certificate), certificate };
+        let peer = Peer { address, local, common_name: common_name(&certificate), certificate };
         tracing::Span::current().record("client", peer.common_name.as_deref());
         slot.set_busy(false);
         self.http(tls, peer, Arc::new(slot)).await;

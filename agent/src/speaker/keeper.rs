@@ -1,20 +1,29 @@
 //! The task that keeps a speaker at hand.
 
 use std::{
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     pin::pin,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use bgp::{Error, Speaker};
+use bgp::{Error, Global, Speaker};
 use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 
-use super::{Live, Setup, State, process::Process};
+use super::{
+    Live, Setup, State,
+    process::{Process, stop_behind},
+};
 use crate::{api::error::with_causes, crash};
 
 /// Pauses between attempts while nothing answers, in milliseconds; the last for ever.
 const PAUSES: [u64; 6] = [5, 5, 20, 100, 500, 1_000];
+
+/// Where BGP listens; RFC 4271 section 1.1.
+const BGP_PORT: u16 = 179;
+/// How often the dead man's switch is seen to: it may have been killed.
+const SWITCH: Duration = Duration::from_secs(5);
 
 /// Looks for the speaker, configures it, waits for its end, and starts over; for ever.
 pub(super) async fn keep(setup: Arc<Setup>, state: watch::Sender<State>, mut silent: mpsc::Receiver<u64>) {
@@ -31,7 +40,7 @@ pub(super) async fn keep(setup: Arc<Setup>, state: watch::Sender<State>, mut sil
                 tracing::info!(api = ?speaker.api(), "the speaker is up");
                 let live = Arc::new(Live { number, speaker: speaker.clone(), peers_set: AtomicBool::new(false) });
                 state.send_replace(State::Up(live));
-                let why = over(events, &mut silent, number).await;
+                let why = over(events, &mut silent, number, &process).await;
                 tracing::warn!(%why, "the speaker is gone");
                 state.send_replace(State::Down(why.into()));
             }
@@ -48,7 +57,8 @@ pub(super) async fn keep(setup: Arc<Setup>, state: watch::Sender<State>, mut sil
                 if let OpenError::Other { .. } = error
                     && setup.supervise
                 {
-                    process.stop(&setup).await;
+                    tracing::warn!("stopping gobgpd to start it with the configured AS and router id");
+                    stop_behind(&setup.socket).await;
                 }
                 failures += 1;
                 tokio::time::sleep(Duration::from_millis(PAUSES[(failures - 1).min(PAUSES.len() - 1)])).await;
@@ -63,7 +73,9 @@ enum OpenError {
     Speaker(#[from] Error),
     /// Its AS cannot be changed while it runs (StartBgp would say yes and do half of it).
     #[error("the speaker runs as AS {asn} with router id {router_id}, not as configured; restart gobgpd")]
-    Other { asn: bgp::Asn, router_id: std::net::Ipv4Addr },
+    Other { asn: bgp::Asn, router_id: Ipv4Addr },
+    #[error("[bgp] router_id: there is no management IPv4 address to take it from; set router_id")]
+    RouterId,
 }
 
 /// Dials, and brings a fresh speaker to the point where announcements can be made: nothing is exported
@@ -72,11 +84,13 @@ async fn open(setup: &Setup) -> Result<Speaker, OpenError> {
     let speaker = Speaker::connect(&setup.socket).await?;
     match speaker.global().await? {
         None => {
+            let router_id = setup.router_id.or_else(|| management_ipv4(setup)).ok_or(OpenError::RouterId)?;
+            let (local_as, listen_port) = (setup.local_as, Some(BGP_PORT));
             crash::point("speaker: before its start");
-            speaker.start(&setup.global).await?;
+            speaker.start(&Global { local_as, router_id, listen: Vec::new(), listen_port }).await?;
             crash::point("speaker: started, without policies");
         }
-        Some((asn, router_id)) if asn != setup.global.local_as || router_id != setup.global.router_id => {
+        Some((asn, router_id)) if asn != setup.local_as || setup.router_id.is_some_and(|r| r != router_id) => {
             return Err(OpenError::Other { asn, router_id });
         }
         Some(_) => {}
@@ -86,14 +100,31 @@ async fn open(setup: &Setup) -> Result<Speaker, OpenError> {
     Ok(speaker)
 }
 
+/// The address the API is bound to, or the one the kernel would dial an IPv4 peer from.
+fn management_ipv4(setup: &Setup) -> Option<Ipv4Addr> {
+    let usable = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) if !v4.is_unspecified() && !v4.is_loopback() => Some(v4),
+        _ => None,
+    };
+    let by_route = |peer: &bgp::Peer| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((peer.address, BGP_PORT)).ok()?; // sends nothing
+        usable(socket.local_addr().ok()?.ip())
+    };
+    usable(setup.bind).or_else(|| setup.peers.iter().filter(|p| p.address.is_ipv4()).find_map(by_route))
+}
+
 /// Waits until the speaker has ended or somebody found it silent; why.
 async fn over(
     mut events: std::pin::Pin<&mut impl futures_util::Stream<Item = Result<bgp::Event, Error>>>,
     silent: &mut mpsc::Receiver<u64>,
     number: u64,
+    process: &Process,
 ) -> String {
+    let mut switch = tokio::time::interval(SWITCH);
     loop {
         tokio::select! {
+            _ = switch.tick() => process.watched(),
             event = events.next() => match event {
                 Some(Ok(event)) => tracing::info!(?event, "session"),
                 Some(Err(error)) => return with_causes(&error),

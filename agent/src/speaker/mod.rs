@@ -11,6 +11,7 @@ mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{
         Arc,
@@ -18,9 +19,13 @@ use std::{
     },
 };
 
-use bgp::{Announcement, Change, Error, Global, Peer, Prefix, RestartTime, Speaker, Table};
-use tokio::sync::{mpsc, watch};
+use bgp::{Announcement, Asn, Change, Error, Peer, Prefix, RestartTime, Speaker, Table};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
+pub use process::leave_previous;
 pub use view::{PeerView, View};
 
 use crate::crash;
@@ -33,13 +38,17 @@ const ONE_BY_ONE: usize = 64;
 pub struct Setup {
     /// Its gRPC socket.
     pub socket: PathBuf,
-    /// AS, router id and where to listen.
-    pub global: Global,
+    /// Our AS.
+    pub local_as: Asn,
+    /// As configured. Otherwise that of a running speaker stays, and a fresh one gets the management IPv4.
+    pub router_id: Option<Ipv4Addr>,
+    /// What the API is bound to.
+    pub bind: IpAddr,
     /// How long peers keep our routes over a restart of gobgpd; `None` is not at all.
     pub graceful_restart: Option<RestartTime>,
     /// The sessions.
     pub peers: Vec<Peer>,
-    /// Start gobgpd ourselves when nobody listens on the socket: there is no systemd to do it.
+    /// Start gobgpd ourselves when nobody listens on the socket.
     pub supervise: bool,
 }
 
@@ -85,15 +94,15 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts the keeper and returns the two ends. To be called within a runtime.
+    /// Starts the keeper and returns the two ends, and the keeper, which never ends. To be called within a runtime.
     #[must_use]
-    pub fn start(setup: Setup) -> (Self, View) {
+    pub fn start(setup: Setup) -> (Self, View, JoinHandle<()>) {
         let setup = Arc::new(setup);
         let (told, state) = watch::channel(State::Down("the speaker is being looked for".into()));
         let (lost, silent) = mpsc::channel(8);
-        tokio::spawn(keeper::keep(setup.clone(), told, silent));
+        let keeper = tokio::spawn(keeper::keep(setup.clone(), told, silent));
         let view = View::new(setup.clone(), state.clone());
-        (Self { setup, state, lost }, view)
+        (Self { setup, state, lost }, view, keeper)
     }
 
     /// Comings and goings of the speaker.

@@ -22,10 +22,12 @@ use crate::{api::error::with_causes, crash, deadman};
 
 /// Where gobgpd writes. Appended to, so `copytruncate` rotates it.
 const LOG: &str = "/var/log/gobgpd.log";
-/// The accounts it may run as; the first there is.
-const ACCOUNTS: [&str; 2] = ["gobgpd", "nobody"];
-/// The kernel's overflow ids, for a machine without accounts.
-const NOBODY: Account = Account { uid: 65_534, gid: 65_534 };
+/// The account it runs as.
+const ACCOUNT: &str = "gobgpd";
+/// Its ids where there is no such account: its own all the same, so that no other service can signal it.
+const UNNAMED: Account = Account { uid: 59_179, gid: 59_179 };
+/// Remembers the socket of the gobgpd that was last started, over a change of the configuration.
+const PREVIOUS: &str = "/run/amphora-agent/speaker";
 /// From exec to the socket takes 13-36 ms.
 const START: Duration = Duration::from_secs(5);
 /// Given for a Cease to reach the peers.
@@ -38,6 +40,7 @@ pub(super) struct Process {
     flags: Option<Flags>,
     /// Said once, not at every attempt.
     complaint: Option<String>,
+    supervise: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,17 +59,25 @@ enum StartError {
 
 impl Process {
     pub(super) fn new(setup: &Setup) -> Self {
-        let account = ACCOUNTS.iter().find_map(|name| Account::named(name).ok()).unwrap_or(NOBODY);
+        let account = Account::named(ACCOUNT).unwrap_or(UNNAMED);
         let program = Program { path: find("gobgpd"), socket: setup.socket.clone(), account };
-        Self { program, flags: None, complaint: None }
+        Self { program, flags: None, complaint: None, supervise: setup.supervise }
+    }
+
+    /// Sees to the dead man's switch.
+    pub(super) fn watched(&self) {
+        if !self.supervise {
+            return;
+        }
+        if let Err(error) = deadman::start(&self.program.socket) {
+            tracing::error!(%error, "no dead man's switch; gobgpd would announce on if this agent died");
+        }
     }
 
     /// Starts gobgpd unless one listens already, and sees to its dead man's switch.
     pub(super) async fn ensure(&mut self, setup: &Setup) {
         crash::point("deadman: before its start");
-        if let Err(error) = deadman::start(&setup.socket) {
-            tracing::error!(%error, "no dead man's switch; gobgpd would announce on if this agent died");
-        }
+        self.watched();
         if UnixStream::connect(&setup.socket).await.is_ok() {
             // The agent that started it may have died before it did this.
             if let Err(error) = self.program.take_over() {
@@ -149,21 +160,39 @@ impl Process {
         }
         Ok(flags)
     }
+}
 
-    /// Ends the gobgpd behind the socket: it runs with another AS than configured.
-    pub(super) async fn stop(&self, setup: &Setup) {
-        tracing::warn!("stopping gobgpd to start it with the configured AS and router id");
-        let Ok(stream) = UnixStream::connect(&setup.socket).await else { return };
-        let Some(pid) = stream.peer_cred().ok().and_then(|c| c.pid()).map(nix::unistd::Pid::from_raw) else { return };
-        let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
-        let ended = async {
-            while UnixStream::connect(&setup.socket).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(STOP, ended).await.is_err() {
-            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+/// Ends the gobgpd behind the socket, gently so that its peers hear of it, and then for good.
+pub(super) async fn stop_behind(socket: &Path) {
+    let Ok(stream) = UnixStream::connect(socket).await else { return };
+    let pid = stream.peer_cred().ok().and_then(|c| c.pid());
+    // From another pid namespace it would be 0, and that would be ourselves.
+    let Some(pid) = pid.filter(|p| *p > 1).map(nix::unistd::Pid::from_raw) else { return };
+    let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
+    let ended = async {
+        while UnixStream::connect(socket).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    };
+    if tokio::time::timeout(STOP, ended).await.is_err() {
+        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    }
+}
+
+/// Ends a gobgpd of ours whose socket the configuration speaks of no more: nobody would withdraw what it
+/// announces. To be called before anything is unbound.
+pub async fn leave_previous(socket: Option<&Path>) -> io::Result<()> {
+    let previous = std::fs::read_to_string(PREVIOUS).ok().map(PathBuf::from);
+    if let Some(previous) = previous.filter(|p| Some(p.as_path()) != socket) {
+        tracing::warn!(socket = %previous.display(), "stopping the gobgpd of an earlier configuration");
+        stop_behind(&previous).await;
+    }
+    match socket {
+        Some(socket) => std::fs::write(PREVIOUS, socket.as_os_str().as_encoded_bytes()),
+        None => match std::fs::remove_file(PREVIOUS) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
     }
 }
 

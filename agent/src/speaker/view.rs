@@ -139,10 +139,21 @@ fn shown(peer: &bgp::Peer, session: Option<&Session>) -> PeerView {
         last_error: (state != SessionState::Established).then(|| match session {
             None => "the session has not been set up yet".to_owned(),
             Some(s) if s.notifications_received > 0 => "the peer ended it with a NOTIFICATION; see its log".to_owned(),
-            Some(_) if peer.password.is_some() => {
-                "the peer does not answer; a wrong MD5 password looks the same".to_owned()
-            }
-            Some(_) => "the peer does not answer".to_owned(),
+            Some(_) => silence(peer),
         }),
     }
+}
+
+/// A packet with a wrong TCP MD5 signature, without one, or from too far away is dropped by the kernel that gets it, so
+/// all of these are silence to the other side.
+fn silence(peer: &bgp::Peer) -> String {
+    let password = match peer.password {
+        Some(_) => "a wrong MD5 password looks the same",
+        None => "one that demands an MD5 password looks the same (none is set)",
+    };
+    let distance = match peer.distance {
+        bgp::Distance::TtlSecurity(hops) => format!(", and so does one more than ttl_hops = {hops} away"),
+        _ => String::new(),
+    };
+    format!("the peer does not answer; {password}{distance}")
 }

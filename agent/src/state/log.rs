@@ -14,7 +14,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -90,10 +90,8 @@ struct Open {
 }
 
 impl Log {
-    /// Opens the log, or starts an empty one, and returns every change in it, oldest first.
-    ///
-    /// `compact` turns those changes into the fewest that say the same; they are written to a fresh file,
-    /// so that whatever stood behind the last good line is gone.
+    /// Opens the log, or starts an empty one, and returns every change in it, oldest first. The next commit starts a
+    /// fresh file, so that whatever stood behind the last good line is gone.
     pub fn open<C: Serialize + DeserializeOwned>(path: &Path) -> Result<(Self, Vec<C>), LogError> {
         let io = |doing| move |source| LogError::Io { doing, path: path.to_owned(), source };
         let mut changes = Vec::new();
@@ -114,7 +112,8 @@ impl Log {
         Ok((Self { path: path.to_owned(), open: None }, changes))
     }
 
-    /// Makes `commit` durable. On an error nothing of it counts, and the next call starts a fresh file.
+    /// Makes `commit` durable. On an error nothing of it counts: a file that may hold a part of it is replaced by one
+    /// that does not, now if the disk lets us, else with the next call.
     ///
     /// `snapshot` gives the changes that lead to the state held *before* this commit; it is asked for only
     /// when a fresh file is needed.
@@ -123,7 +122,10 @@ impl Log {
         match self.open.take() {
             Some(mut open) if open.used + line.len() <= open.room => {
                 crash::point("log: before the write");
-                open.append(&line).map_err(|source| self.io("write", source))?;
+                if let Err(source) = open.append(&line) {
+                    self.open = self.fresh(&snapshot(), None).ok();
+                    return Err(self.io("write", source));
+                }
                 crash::point("log: after the sync");
                 self.open = Some(open);
                 Ok(())
@@ -144,9 +146,7 @@ impl Log {
         bytes.extend(last.unwrap_or_default());
         let used = bytes.len();
         // Four times what is held: a fresh file is then needed once per three times its size in commits.
-        let size = (used * 4).max(SMALLEST);
-        bytes.resize(size - END.len(), b'\n');
-        bytes.extend(END);
+        let room = (used * 4).max(SMALLEST) - END.len();
 
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let mut new = tempfile::Builder::new()
@@ -154,7 +154,9 @@ impl Log {
             .tempfile_in(directory)
             .map_err(|e| self.io("create a file beside", e))?;
         crash::point("log: a fresh file is empty");
-        new.write_all(&bytes).map_err(|e| self.io("write a file beside", e))?;
+        let padding = io::repeat(b'\n').take((room - used) as u64).chain(END);
+        let written = io::copy(&mut bytes.as_slice().chain(padding), &mut new);
+        written.map_err(|e| self.io("write a file beside", e))?;
         crash::point("log: a fresh file is not synced");
         new.as_file().sync_all().map_err(|e| self.io("sync a file beside", e))?;
         crash::point("log: a fresh file is whole");
@@ -162,7 +164,7 @@ impl Log {
         crash::point("log: a fresh file is in place");
         File::open(directory).and_then(|d| d.sync_all()).map_err(|e| self.io("sync the directory of", e))?;
         crash::point("log: a fresh file is durable");
-        Ok(Open { file, used, room: size - END.len() })
+        Ok(Open { file, used, room })
     }
 
     fn io(&self, doing: &'static str, source: io::Error) -> LogError {

@@ -16,6 +16,8 @@ pub struct Codes {
     pub set_large_community: i32,
     /// `MatchSet.Type`: one member suffices.
     pub match_any: i32,
+    /// `CommunityAction.Type`: put them on beside those there are.
+    pub community_add: i32,
     /// `CommunityAction.Type`: take them off.
     pub community_remove: i32,
     /// `ResetPeerRequest`: our routes towards the peer.
@@ -31,6 +33,7 @@ impl Codes {
         set_neighbor: 1,
         set_large_community: 6,
         match_any: 0,
+        community_add: 0,
         community_remove: 1,
         reset_out: 1,
     };
@@ -42,6 +45,7 @@ impl Codes {
         set_neighbor: 2,
         set_large_community: 7,
         match_any: 1,
+        community_add: 1,
         community_remove: 2,
         reset_out: 2,
     };

@@ -979,6 +979,8 @@ pub mod community_action {
 pub struct Actions {
     #[prost(enumeration = "RouteAction", tag = "1")]
     pub route_action: i32,
+    #[prost(message, optional, tag = "2")]
+    pub community: ::core::option::Option<CommunityAction>,
     #[prost(message, optional, tag = "8")]
     pub large_community: ::core::option::Option<CommunityAction>,
 }

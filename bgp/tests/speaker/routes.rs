@@ -7,12 +7,14 @@ use bgp::{Announcement, Audience, Change, Peer, Prefix};
 use crate::{
     AMPHORA_AS, NEXT_HOP, NEXT_HOP6, Site, TOR_A, TOR_AS, TOR_B, TOR_B6, VIP, VIP6, announcement, bring_up,
     daemon::{Daemon, Gobgpd},
-    established, on_both, only, peer, session_when,
+    established, on_both, only, peer, session, session_when,
     tor::{Bird, Frr, Route},
     until,
 };
 
-on_both! { every_family_of_prefix_and_session the_audience_decides ten_thousand }
+on_both! {
+    every_family_of_prefix_and_session the_audience_decides each_peer_sees_communities_of_its_own ten_thousand
+}
 
 const FRR: &str = " neighbor 192.0.2.10 remote-as 64512
  neighbor 192.0.2.10 timers connect 1
@@ -149,6 +151,51 @@ async fn the_audience_decides(gobgpd: &Gobgpd) {
     assert_eq!(frr.prefixes("ipv4"), ["10.99.1.0/24".to_owned(), everybodys.clone()].into());
     assert!(bird.birdc("show route").contains("10.99.2.0/24") && !bird.birdc("show route").contains("10.99.1.0/24"));
     assert_eq!(speaker.announcements().await.unwrap().strays, []);
+}
+
+/// Each peer's routes carry its own communities beside the route's; changing one peer's is no message to another.
+async fn each_peer_sees_communities_of_its_own(gobgpd: &Gobgpd) {
+    let site = Site::new();
+    let daemon = Daemon::start(&site.amphora, gobgpd);
+    let (frr, bird) = (Frr::start(&site.tor_a, TOR_AS, FRR), Bird::start(&site.tor_b, &bird("198.51.100.10", 64_501)));
+    let with =
+        |peer: Peer, texts: &[&str]| Peer { communities: texts.iter().map(|c| c.parse().unwrap()).collect(), ..peer };
+    // One of two, one that has a name (NO_EXPORT), and the greatest there is.
+    let a = with(peer("tor-a", TOR_A), &["64512:100", "65535:65281"]);
+    let b = with(Peer { remote_as: 64_501.try_into().unwrap(), ..peer("tor-b", TOR_B) }, &["65535:65535"]);
+    let plain = announcement(VIP, NEXT_HOP, Audience::All);
+    let draining =
+        Announcement { communities: vec!["65535:0".parse().unwrap()], ..announcement(VIP6, NEXT_HOP6, Audience::All) };
+    let speaker = bring_up(&daemon, &[plain.clone(), draining.clone()], &[a.clone(), b.clone()]).await;
+    established(&speaker, TOR_A).await;
+    established(&speaker, TOR_B).await;
+    let (v4, v6) = (format!("{VIP}/32"), format!("{VIP6}/128"));
+    let of = |route: Option<Route>| route.map_or_else(Vec::new, |route| route.communities);
+    until("both routers have both", || {
+        [&v4, &v6].iter().all(|prefix| frr.route(prefix).is_some() && bird.route(prefix).is_some())
+    });
+    assert_eq!(of(frr.route(&v4)), ["64512:100", "no-export"]);
+    assert_eq!(of(frr.route(&v6)), ["64512:100", "graceful-shutdown", "no-export"]);
+    assert_eq!(of(bird.route(&v4)), ["(65535,65535)"]);
+    assert_eq!(of(bird.route(&v6)), ["(65535,0)", "(65535,65535)"]);
+    assert!(
+        frr.route(&v4).unwrap().large_communities.is_empty() && bird.route(&v4).unwrap().large_communities.is_empty()
+    );
+    // what was announced is read back as it was, whatever is put on for a peer
+    let mut held = speaker.announcements().await.unwrap().announcements;
+    held.sort_by_key(|announcement| announcement.prefix);
+    assert_eq!(held, [plain, draining]);
+    assert!(!speaker.set_policy(&[a.clone(), b.clone()]).await.unwrap(), "nothing has changed");
+
+    let since = session(&speaker, TOR_B).await.since;
+    let b_alone = || bird.birdc("show protocols all").lines().find(|l| l.contains("Import updates")).map(str::to_owned);
+    let updates = b_alone();
+    for texts in [&["64512:101"][..], &[]] {
+        assert!(speaker.set_policy(&[with(a.clone(), texts), b.clone()]).await.unwrap());
+        until("tor-a's have changed", || frr.route(&v4).is_some_and(|route| route.communities == texts));
+    }
+    assert_eq!((session(&speaker, TOR_B).await.since, b_alone()), (since, updates), "tor-b is not concerned");
+    assert_eq!(of(bird.route(&v4)), ["(65535,65535)"]);
 }
 
 /// A table's worth in one call, and again.

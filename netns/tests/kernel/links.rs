@@ -142,3 +142,24 @@ fn a_link_that_is_not_there_is_no_device() {
         assert_eq!(error.to_string(), "cannot add address 192.0.2.1/32 on link 4242: no such link");
     });
 }
+
+/// A socket gives one list at a time, and the kernel answers EBUSY to whoever asks for the next too early.
+#[test]
+fn lists_asked_for_at_once_are_all_whole_also_behind_one_that_was_given_up() {
+    isolated(|| async {
+        for n in 0..20 {
+            veth(&format!("left{n}"), &format!("right{n}")).await;
+        }
+        let here = Namespace::current().unwrap().network().unwrap();
+        for _ in 0..10 {
+            tokio::select! {
+                biased;
+                _ = here.links() => panic!("it cannot have its answer yet"),
+                () = tokio::task::yield_now() => {} // asked, and gone
+            }
+            for list in futures_util::future::join_all((0..10).map(|_| here.links())).await {
+                assert_eq!(list.unwrap().len(), 41);
+            }
+        }
+    });
+}

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use lab::{Amphora, Api, Dual, Fabric, Family, Tor, traffic, wait_for};
+use lab::{Amphora, Api, Dual, Fabric, Family, Tor, bare, traffic, wait_for};
 use serde_json::Value;
 
 /// A ceiling for whatever is awaited: gobgpd 3.10 first dials after 5-9 s, and the machine may be busy.
@@ -40,11 +40,15 @@ pub(crate) fn register_one(amphora: &Amphora, api: &mut Api, vip: IpAddr, peer: 
     api.register(amphora.id(), vip, amphora.frontend(family), peer).unwrap().success().unwrap();
 }
 
-/// Waits until the ToR's kernel routes the VIP to these amphorae's front-end IPs and no others.
+/// Waits until the ToR's kernel routes the VIP to these amphorae's front-end IPs and no others, and knows where those are:
+/// a Linux router moves flows about until then (see [`bare::meet`]).
 pub(crate) fn wait_routes(tor: &Tor, vip: Dual, amphorae: &[&Amphora]) {
     for family in BOTH {
         let hops: Vec<IpAddr> = amphorae.iter().map(|amphora| amphora.frontend(family)).collect();
         tor.wait_next_hops(IpNet::from(vip.of(family)), &hops, PATIENCE).unwrap();
+    }
+    for amphora in amphorae {
+        bare::meet(amphora, tor).unwrap();
     }
 }
 
@@ -55,11 +59,11 @@ pub(crate) fn answers(fabric: &Fabric, vip: IpAddr, count: usize) -> traffic::Sp
     split
 }
 
-/// What the agent says of a session, in `GET /1.0/distributor/peers`.
+/// What the agent says of a session, in `GET /1.0/distributor/peers`; its error while it has no speaker to ask.
 pub(crate) fn peer(api: &mut Api, tor: &Tor) -> Value {
-    let reply = api.peers().unwrap().success().unwrap().json();
-    let peers = reply.as_array().expect("a list of peers");
-    peers.iter().find(|peer| peer["peer_id"] == tor.name()).unwrap_or_else(|| panic!("no such peer: {reply}")).clone()
+    let reply = api.peers().unwrap().json();
+    let this = |peers: &Vec<Value>| peers.iter().find(|peer| peer["peer_id"] == tor.name()).cloned();
+    reply.as_array().and_then(this).unwrap_or(reply)
 }
 
 /// Waits until the agent says what `wanted` accepts of a session, and returns it.

@@ -108,6 +108,7 @@ pub async fn register(
     State(app): State<App>,
     body::Json(body): body::Json<Register>,
 ) -> Result<(StatusCode, Json<Route>), ApiError> {
+    super::needs_bgp(&app)?;
     let registration = body.check(&app.policy)?;
     Ok((StatusCode::ACCEPTED, Json(super::register(&app, registration).await?)))
 }

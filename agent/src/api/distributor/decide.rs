@@ -20,6 +20,16 @@ pub(super) struct Filter {
     pub(super) peer: Option<PeerId>,
 }
 
+impl Filter {
+    /// Whether it is for this registration. One for all peers is matched by the name of any.
+    pub(super) fn matches(&self, r: &Registration) -> bool {
+        r.server == self.server
+            && self.vip.is_none_or(|vip| r.vip.address() == vip)
+            && self.nexthop.is_none_or(|hop| r.nexthop.address() == hop)
+            && (self.peer.is_none() || r.peer.is_none() || r.peer == self.peer)
+    }
+}
+
 /// Takes a registration unless it contradicts what is held (invariant 8) or what is plugged.
 pub(super) fn register(wanted: &Registration, desired: &Desired, policy: &Policy) -> Decision<Refusal> {
     match desired.registrations.get(&wanted.vip) {
@@ -37,19 +47,19 @@ fn taken(held: &Registration) -> Refusal {
         }
         Server::EndPoint => ("an end point".to_owned(), format!("/1.0/distributor/vips/{}", held.vip.address())),
     };
-    Refusal {
-        message: format!("vip_ip {} is registered already", held.vip.address()),
-        details: format!(
+    Refusal::conflict(
+        format!("vip_ip {} is registered already", held.vip.address()),
+        format!(
             "for {who} with nexthop_ip {}; one speaker announces one next hop per VIP. DELETE {path} first, \
              or register it with another amphora's speaker",
             held.nexthop
         ),
-    }
+    )
 }
 
 fn contradicts_plugs(wanted: &Registration, desired: &Desired, policy: &Policy) -> Result<(), Refusal> {
     let (vip, nexthop) = (wanted.vip.address(), wanted.nexthop.address());
-    let refuse = |message: String, details: String| Err(Refusal { message, details });
+    let refuse = |message: String, details: String| Err(Refusal::conflict(message, details));
     let ours = desired.plugs.values().find(|p| p.frontends.iter().any(|f| f.ip == nexthop));
     let here = desired.plug_of(vip);
     if here.is_none() && ours.is_none() {
@@ -91,24 +101,14 @@ fn contradicts_plugs(wanted: &Registration, desired: &Desired, policy: &Policy) 
 
 /// Forgets every registration `filter` matches.
 pub(super) fn unregister(filter: &Filter, desired: &Desired) -> Decision<Refusal> {
-    let matches = |r: &&Registration| {
-        r.server == filter.server
-            && filter.vip.is_none_or(|vip| r.vip.address() == vip)
-            && filter.nexthop.is_none_or(|hop| r.nexthop.address() == hop)
-            && (filter.peer.is_none() || r.peer.is_none() || r.peer == filter.peer)
-    };
     let mut changes = Vec::new();
-    for registration in desired.registrations.values().filter(matches) {
+    for registration in desired.registrations.values().filter(|r| filter.matches(r)) {
         if let (Some(peer), None) = (&filter.peer, &registration.peer) {
-            return Err(Refusal {
-                message: format!(
-                    "vip_ip {} is registered for all peers, not for peer_id {peer}",
-                    registration.vip.address()
-                ),
-                details:
-                    "leave peer_id out to unregister it from all, or register it again with the one peer_id to keep"
-                        .to_owned(),
-            });
+            return Err(Refusal::conflict(
+                format!("vip_ip {} is registered for all peers, not for peer_id {peer}", registration.vip.address()),
+                "leave peer_id out to unregister it from all, or register it again with the one peer_id to keep"
+                    .to_owned(),
+            ));
         }
         changes.push(Change::Unregister(registration.vip));
     }

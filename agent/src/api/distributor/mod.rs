@@ -17,7 +17,7 @@ use axum::{
 
 use crate::{
     api::{
-        App,
+        App, WITHDRAWAL,
         error::{ApiError, Status},
     },
     crash,
@@ -25,15 +25,17 @@ use crate::{
 };
 pub use route::Route;
 
-/// How long an unregistration waits for the speaker before it answers `PENDING_DELETE`.
-const WITHDRAWAL: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Commits a registration and words the answer.
-async fn register(app: &App, registration: Registration) -> Result<Route, ApiError> {
+/// Without BGP every field of a registration would look wrong; say what is missing instead.
+fn needs_bgp(app: &App) -> Result<(), ApiError> {
     if app.speaker.is_none() {
         let fix = "BGP is not configured on this amphora: add [bgp] and a [bgp_peer:NAME] and restart the agent";
         return Err(ApiError::new(Status::Conflict, "Nothing can be announced", fix));
     }
+    Ok(())
+}
+
+/// Commits a registration and words the answer.
+async fn register(app: &App, registration: Registration) -> Result<Route, ApiError> {
     let policy = app.policy.clone();
     let vip = registration.vip;
     let decide = {
@@ -49,11 +51,21 @@ async fn register(app: &App, registration: Registration) -> Result<Route, ApiErr
 
 /// Commits an unregistration; 200 when everything is withdrawn, 202 while something is not.
 async fn unregister(app: &App, filter: decide::Filter) -> Result<Response, ApiError> {
-    let committed = app.owner.commit(move |d: &Desired| decide::unregister(&filter, d)).await?;
+    let decide = {
+        let filter = filter.clone();
+        move |d: &Desired| decide::unregister(&filter, d)
+    };
+    let committed = app.owner.commit(decide).await?;
     let gone: Vec<_> = committed
         .changes
         .iter()
         .filter_map(|c| if let Change::Unregister(vip) = c { Some(*vip) } else { None })
+        // An earlier call's, that are not withdrawn yet.
+        .chain(
+            app.owner.shared().leaving(|l| l.values().filter(|r| filter.matches(r)).map(|r| r.vip).collect::<Vec<_>>()),
+        )
+        .collect::<BTreeSet<_>>()
+        .into_iter()
         .collect();
     let withdrawn = tokio::time::timeout(WITHDRAWAL, withdrawn(app, &gone)).await.unwrap_or(false);
     crash::point("unregister: not answered");

@@ -117,7 +117,7 @@ impl Route {
         if report.announced.contains(&r.vip) && announced.contains(&r.vip) {
             return Self::new(r, ProvisioningStatus::Active, None);
         }
-        match &report.refused {
+        match report.refused.get(&r.vip) {
             Some(why) => Self::new(r, ProvisioningStatus::Error, Some(why.clone())),
             None => Self::new(r, ProvisioningStatus::PendingCreate, Some("the speaker is being told".to_owned())),
         }

@@ -76,6 +76,7 @@ pub async fn register(
     State(app): State<App>,
     body::Json(body): body::Json<RegisterVip>,
 ) -> Result<(StatusCode, Json<Route>), ApiError> {
+    super::needs_bgp(&app)?;
     let (vip, nexthop, peer) = (&body.vip_ip, &body.nexthop_ip, body.peer_id.as_deref());
     let registration = check::registration(Server::EndPoint, vip, nexthop, peer, &app.policy)?;
     Ok((StatusCode::ACCEPTED, Json(super::register(&app, registration).await?)))

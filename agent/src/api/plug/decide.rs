@@ -22,17 +22,21 @@ pub(super) fn exists() -> ApiError {
 pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>, missing: &[Mac]) -> Decision<Refusal> {
     let before = desired.plug_on(wanted.mac);
     if before.is_some_and(|p| p.acknowledged) {
-        return Err(Refusal { message: "Interface already exists".into(), details: "its VIP is plugged".into() });
+        return Err(Refusal::conflict("Interface already exists", ""));
     }
     let mut changes = Vec::new();
     for other in desired.plugs.values().filter(|p| p.mac != wanted.mac) {
         let Some(vip) = wanted.vips.iter().find(|v| other.has_vip(v.ip)) else { continue };
         // A NIC that is gone for good does not hold its VIPs against the one that takes its place.
         if !missing.contains(&other.mac) {
-            return Err(Refusal {
-                message: format!("Invalid VIP: {} is plugged on the NIC {}", vip.ip, other.mac),
-                details: format!("DELETE /1.0/plug/vip/{} first", other.primary()),
-            });
+            // Not 409, which the controller takes for "plugged already".
+            let message = format!(
+                "Invalid VIP: {} is plugged on the NIC {}; DELETE /1.0/plug/vip/{} first",
+                vip.ip,
+                other.mac,
+                other.primary()
+            );
+            return Err(Refusal { status: Status::BadRequest, message, details: String::new() });
         }
         changes.push(Change::Unplug(other.primary()));
     }
@@ -47,16 +51,11 @@ pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>,
         is_sriov: wanted.is_sriov,
         acknowledged: false,
     };
-    match before {
-        Some(same) if *same == plug => {}
-        Some(other) => {
-            if other.primary() != plug.primary() {
-                changes.push(Change::Unplug(other.primary()));
-            }
-            changes.push(Change::Plug(Box::new(plug)));
-        }
-        None => changes.push(Change::Plug(Box::new(plug))),
+    if let Some(other) = before.filter(|other| other.primary() != plug.primary()) {
+        changes.push(Change::Unplug(other.primary()));
     }
+    // Also when it is held already: a commit is what has everything tried again now, and what a retry waits for.
+    changes.push(Change::Plug(Box::new(plug)));
     Ok(changes)
 }
 
@@ -71,10 +70,17 @@ fn free_name(desired: &Desired, inside: &BTreeSet<String>, missing: &[Mac]) -> I
     name.parse().expect("ethN is an interface name for any N there are links for")
 }
 
-/// Marks a plug as answered.
-pub(super) fn acknowledge(primary: IpAddr, desired: &Desired) -> Vec<Change> {
-    let plug = desired.plugs.get(&primary).filter(|p| !p.acknowledged).cloned();
-    plug.map(|p| Change::Plug(Box::new(Plug { acknowledged: true, ..p }))).into_iter().collect()
+/// Marks a plug as answered, if it still is the one that was done.
+pub(super) fn acknowledge(done: &Plug, desired: &Desired) -> Decision<Refusal> {
+    let answered = Plug { acknowledged: true, ..done.clone() };
+    match desired.plugs.get(&done.primary()) {
+        Some(held) if *held == answered => Ok(vec![]),
+        Some(held) if held == done => Ok(vec![Change::Plug(Box::new(answered))]),
+        _ => {
+            let message = format!("{} was unplugged, or plugged otherwise, while it was being plugged", done.primary());
+            Err(Refusal { status: Status::Internal, message, details: "try again".to_owned() })
+        }
+    }
 }
 
 /// Forgets a plug by its primary VIP.
@@ -82,10 +88,10 @@ pub(super) fn unplug(vip: IpAddr, desired: &Desired) -> Decision<Refusal> {
     match desired.plug_of(vip) {
         None => Ok(vec![]),
         Some(plug) if plug.primary() == vip => Ok(vec![Change::Unplug(vip)]),
-        Some(plug) => Err(Refusal {
-            message: format!("{vip} is an additional VIP"),
-            details: format!("it came with {0}; DELETE /1.0/plug/vip/{0} unplugs both", plug.primary()),
-        }),
+        Some(plug) => Err(Refusal::conflict(
+            format!("{vip} is an additional VIP"),
+            format!("it came with {0}; DELETE /1.0/plug/vip/{0} unplugs both", plug.primary()),
+        )),
     }
 }
 
@@ -123,15 +129,28 @@ mod tests {
     fn a_plug_that_was_not_acknowledged_is_completed_and_one_that_was_is_refused() {
         let mut desired = Desired::default();
         let changes = ok(&wanted(A, "203.0.113.7"), &desired);
-        apply(&mut desired, changes);
-        assert_eq!(ok(&wanted(A, "203.0.113.7"), &desired), [], "the same again goes on");
+        apply(&mut desired, changes.clone());
+        assert_eq!(ok(&wanted(A, "203.0.113.7"), &desired), changes, "the same again goes on");
         let changes = ok(&wanted(A, "203.0.113.8"), &desired);
         apply(&mut desired, changes);
         assert_eq!(desired.plugs.len(), 1, "another body takes the place of the one half done");
-        let changes = acknowledge("203.0.113.8".parse().unwrap(), &desired);
+        let done = desired.plugs[&"203.0.113.8".parse::<IpAddr>().unwrap()].clone();
+        let changes = acknowledge(&done, &desired).unwrap();
         apply(&mut desired, changes);
         plug(&wanted(A, "203.0.113.8"), &desired, &BTreeSet::new(), &[]).unwrap_err();
         plug(&wanted(A, "203.0.113.9"), &desired, &BTreeSet::new(), &[]).unwrap_err();
+    }
+
+    #[test]
+    fn what_was_taken_away_meanwhile_is_not_acknowledged() {
+        let mut desired = Desired::default();
+        let changes = ok(&wanted(A, "203.0.113.7"), &desired);
+        apply(&mut desired, changes);
+        let done = desired.plugs.values().next().unwrap().clone();
+        assert!(acknowledge(&done, &Desired::default()).is_err());
+        let other = Plug { mtu: Some(1400), ..done.clone() };
+        assert!(acknowledge(&other, &desired).is_err());
+        assert_eq!(acknowledge(&done, &desired).unwrap().len(), 1);
     }
 
     #[test]

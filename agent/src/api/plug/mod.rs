@@ -3,8 +3,10 @@
 pub mod decide;
 pub mod request;
 
+use std::net::IpAddr;
+
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::StatusCode,
 };
@@ -12,7 +14,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use request::PlugVip;
-use request::Wanted;
 
 use crate::{
     api::{
@@ -22,7 +23,8 @@ use crate::{
     },
     crash,
     kernel::Place,
-    state::Desired,
+    server::Peer,
+    state::{Change, Desired, Plug},
 };
 
 /// The answer to a call that did its work.
@@ -54,6 +56,7 @@ pub struct Done {
 pub async fn plug_vip(
     State(app): State<App>,
     Path(vip): Path<String>,
+    Extension(peer): Extension<Peer>,
     Whole(body): Whole,
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
     let (mac, body) = request::parse(&body)?;
@@ -62,55 +65,57 @@ pub async fn plug_vip(
         return Err(decide::exists());
     }
     let wanted = body.check(&vip, mac, app.default_mode, &app.policy)?;
-    let inside = app.kernel.names_inside().await.map_err(|e| failed("look into the namespace", &e))?;
-    match app.kernel.locate(mac).await.map_err(|e| failed("look for the NIC", &e))? {
+    let mut inside = app.kernel.names_inside().await.map_err(|e| failed("look into the namespace", &e))?;
+    let place = app.kernel.locate(mac).await.map_err(|error| match error.kind {
+        netns::Kind::Ambiguous(_) => request::bad_body("mac_address", format!("{error}; give each its own")),
+        _ => failed("look for the NIC", &error),
+    })?;
+    match place {
         Place::Nowhere => {
             app.kernel.rescan();
             return Err(ApiError::no_such_nic());
         }
-        Place::Outside(link) if app.is_management(&link) => {
-            let why =
-                format!("Invalid subnet information: mac_address: {mac} is the management interface {}", link.name);
-            return Err(ApiError::message(Status::BadRequest, why));
+        Place::Outside(link) => {
+            let connection = peer.local.unwrap_or(IpAddr::from([0; 4]));
+            if app.is_management(&link, connection).await.map_err(|e| failed("look for the NIC", &e))? {
+                return Err(request::bad_body(
+                    "mac_address",
+                    format!("{mac} is the management interface {}", link.name),
+                ));
+            }
         }
-        Place::Outside(_) | Place::Inside(_) => {}
+        // Left there by an unplug: its own name is free for it.
+        Place::Inside(link) => drop(inside.remove(&link.name)),
     }
     let missing =
         app.kernel.missing(&app.owner.shared().read(|d| d.plugs.values().map(|p| p.mac).collect::<Vec<_>>())).await;
     let missing = missing.map_err(|e| failed("look for the NICs", &e))?;
     crash::point("plug: checked");
 
-    let details = plugged_details(&wanted);
-    let decide = {
-        let wanted = wanted.clone();
-        move |d: &Desired| decide::plug(&wanted, d, &inside, &missing)
-    };
-    let committed = app.owner.commit(decide).await?;
-    let primary = wanted.vips[0].ip;
-    app.converged(committed.generation, primary)
+    let committed = app.owner.commit(move |d: &Desired| decide::plug(&wanted, d, &inside, &missing)).await?;
+    let plug = |c: &Change| if let Change::Plug(plug) = c { Some((**plug).clone()) } else { None };
+    let plug = committed.changes.iter().find_map(plug).expect("a plug that is taken is a change");
+    app.converged(committed.generation, &[plug.primary()])
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error plugging VIP", why))?;
     crash::point("plug: done, not acknowledged");
-    app.owner.commit(move |d: &Desired| Ok(decide::acknowledge(primary, d))).await?;
+    let details = details(&plug);
+    app.owner.commit(move |d: &Desired| decide::acknowledge(&plug, d)).await?;
     crash::point("plug: acknowledged, not answered");
-    Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details(&app, primary)) })))
+    Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
 }
 
 /// `VIPs plugged on interface eth1: a, b`, with IPv6 addresses written out in full as upstream does.
-fn plugged_details(wanted: &Wanted) -> impl Fn(&App, std::net::IpAddr) -> String {
-    let vips: Vec<_> = wanted.vips.iter().map(|v| exploded(v.ip)).collect();
-    let vips = vips.join(", ");
-    move |app, primary| {
-        let interface = app.owner.shared().read(|d| d.plugs.get(&primary).map(|p| p.interface.to_string()));
-        format!("VIPs plugged on interface {}: {vips}", interface.unwrap_or_default())
-    }
+fn details(plug: &Plug) -> String {
+    let vips: Vec<_> = plug.vips.iter().map(|v| exploded(v.ip)).collect();
+    format!("VIPs plugged on interface {}: {}", plug.interface, vips.join(", "))
 }
 
 /// Python's `ipaddress.exploded`.
-fn exploded(ip: std::net::IpAddr) -> String {
+fn exploded(ip: IpAddr) -> String {
     match ip {
-        std::net::IpAddr::V4(v4) => v4.to_string(),
-        std::net::IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:04x}")).join(":"),
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:04x}")).join(":"),
     }
 }
 
@@ -134,15 +139,17 @@ fn failed(doing: &str, error: &dyn std::error::Error) -> ApiError {
 )]
 #[tracing::instrument(skip_all, fields(%vip))]
 pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Result<Json<Done>, ApiError> {
-    let ip = vip.parse::<std::net::IpAddr>().map_err(|_| {
+    let ip = vip.parse::<IpAddr>().map_err(|_| {
         ApiError::message(
             Status::BadRequest,
             format!("Invalid VIP: VIP: '{vip}' does not appear to be an IPv4 or IPv6 address"),
         )
     })?;
+    let with_it =
+        app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| p.vips.iter().map(|v| v.ip).collect::<Vec<_>>()));
     let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, d)).await?;
     // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it.
-    app.converged(committed.generation, ip)
+    app.converged(committed.generation, &with_it.unwrap_or_else(|| vec![ip]))
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
     crash::point("unplug: done, not answered");

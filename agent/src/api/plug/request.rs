@@ -88,7 +88,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<S
     Option::deserialize(deserializer)
 }
 
-fn bad_body(field: &str, why: impl std::fmt::Display) -> ApiError {
+pub(super) fn bad_body(field: &str, why: impl std::fmt::Display) -> ApiError {
     ApiError::http(Status::BadRequest, "Invalid subnet information", Some(format!("{field}: {why}")))
 }
 
@@ -145,6 +145,7 @@ impl PlugVip {
 fn check_vips(vips: &[Vip], mode: VipMode, policy: &Policy) -> Result<(), ApiError> {
     for (n, vip) in vips.iter().enumerate() {
         let field = if n == 0 { "VIP".to_owned() } else { format!("additional_vips[{}].ip_address", n - 1) };
+        Prefix::try_from(vip.ip).map_err(|e| bad_vip(&field, e))?;
         match mode {
             VipMode::Interface if vip.ip.is_ipv4() != vip.subnet.addr().is_ipv4() => {
                 return Err(bad_vip(
@@ -154,7 +155,6 @@ fn check_vips(vips: &[Vip], mode: VipMode, policy: &Policy) -> Result<(), ApiErr
             }
             VipMode::Interface => {}
             VipMode::Anycast | VipMode::Noarp => {
-                Prefix::try_from(vip.ip).map_err(|e| bad_vip(&field, e))?;
                 let allowed = &policy.allowed_prefixes;
                 if mode == VipMode::Anycast && !allowed.is_empty() && !crate::resolve::contains(allowed, vip.ip) {
                     let why =

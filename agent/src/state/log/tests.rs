@@ -92,7 +92,7 @@ fn a_failed_write_leaves_the_old_state_and_the_next_commit_recovers() {
     commit(&mut log, &mut held, &[1]);
     // A descriptor that cannot be written to stands in for a disk that went bad under us.
     log.open.as_mut().unwrap().file = File::open(&path).unwrap();
-    log.commit(&[2], Vec::new).unwrap_err();
+    log.commit(&[2], || held.clone()).unwrap_err();
     assert_eq!(reopened(&path), [1]);
     commit(&mut log, &mut held, &[3]);
     assert_eq!(reopened(&path), [1, 3]);

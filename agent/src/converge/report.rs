@@ -1,0 +1,116 @@
+//! What the passes found, for those who ask: the writing end in the converging task, the reading end in the API.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use bgp::Prefix;
+use tokio::sync::watch;
+
+use crate::resolve::Closed;
+
+/// Why a plug is not complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unready {
+    /// A step failed; it is tried again.
+    Failed(String),
+    /// Something will end by itself, in a second or two.
+    Waiting(String),
+}
+
+impl Unready {
+    /// In words.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Failed(why) | Self::Waiting(why) => why,
+        }
+    }
+}
+
+/// What the last passes found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What keeps a plug from being complete, by primary VIP.
+    pub plugs: BTreeMap<IpAddr, Unready>,
+    /// What keeps a registration from being announced.
+    pub closed: BTreeMap<Prefix, Closed>,
+    /// What the speaker was read back to hold.
+    pub announced: BTreeSet<Prefix>,
+    /// What the speaker refused to hold, in its words.
+    pub refused: BTreeMap<Prefix, String>,
+    /// Addresses still there although nobody wants them, and why.
+    pub lingering: BTreeMap<IpAddr, String>,
+    /// Why the speaker cannot be asked, while it cannot.
+    pub speaker: Option<String>,
+}
+
+/// The report and how far the passes have come, to be read.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    report: Arc<RwLock<Report>>,
+    generation: watch::Receiver<u64>,
+    passes: watch::Receiver<u64>,
+}
+
+/// The same, to be written.
+#[derive(Debug)]
+pub(super) struct Teller {
+    report: Arc<RwLock<Report>>,
+    generation: watch::Sender<u64>,
+    passes: watch::Sender<u64>,
+}
+
+/// Both ends.
+pub(super) fn channel() -> (Teller, Progress) {
+    let report = Arc::new(RwLock::new(Report::default()));
+    // The first pass reaches 1; until then nothing has.
+    let (generation, reached) = watch::channel(0);
+    let (passes, over) = watch::channel(0);
+    let progress = Progress { report: report.clone(), generation: reached, passes: over };
+    (Teller { report, generation, passes }, progress)
+}
+
+impl Teller {
+    /// Writes into the report; `write` must be short.
+    pub(super) fn write<T>(&self, write: impl FnOnce(&mut Report) -> T) -> T {
+        write(&mut self.report.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The kernel's part of `generation` is dealt with.
+    pub(super) fn reached(&self, generation: u64) {
+        self.generation.send_if_modified(|g| std::mem::replace(g, (*g).max(generation)) < generation);
+    }
+
+    /// A pass is over.
+    pub(super) fn pass_over(&self) {
+        self.passes.send_modify(|n| *n += 1);
+    }
+}
+
+impl Progress {
+    /// Looks at the report; `look` must be short.
+    pub fn read<T>(&self, look: impl FnOnce(&Report) -> T) -> T {
+        look(&self.report.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts the passes that are over.
+    #[must_use]
+    pub fn passes(&self) -> watch::Receiver<u64> {
+        self.passes.clone()
+    }
+
+    /// Waits for a pass that has seen `generation` and has dealt with the kernel's part of it.
+    pub async fn reached(&self, generation: u64) {
+        // An error means that the task is gone, and with it the agent.
+        let _ = self.generation.clone().wait_for(|g| *g >= generation).await;
+    }
+
+    /// Waits, over passes, until `settled` says of the report that there is nothing more to wait for.
+    pub async fn until(&self, settled: impl Fn(&Report) -> bool) {
+        let mut passes = self.passes();
+        while !self.read(&settled) && passes.changed().await.is_ok() {}
+    }
+}

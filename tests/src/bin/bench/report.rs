@@ -1,0 +1,115 @@
+//! The table.
+
+use std::{fmt::Write as _, time::Duration};
+
+use crate::stats::{Samples, ratio, show};
+
+/// One line of the table.
+#[derive(Debug)]
+struct Row {
+    figure: String,
+    target: String,
+    measured: String,
+    floor: String,
+    ratio: String,
+    met: Option<bool>,
+    how: String,
+}
+
+/// What has been measured so far.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+}
+
+/// What a figure has to keep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// At most so many times its floor.
+    Ratio(f64),
+    /// At most so long.
+    Time(Duration),
+    /// None: it is there to compare with.
+    None,
+}
+
+impl Report {
+    /// A line of times. `measured` and `floor` are compared by `by`, such as [`Samples::p50`].
+    pub(crate) fn times(
+        &mut self,
+        figure: &str,
+        target: Target,
+        by: fn(&Samples) -> Duration,
+        (measured, floor): (&Samples, &Samples),
+        how: &str,
+    ) {
+        let (value, times) = (by(measured), ratio(by(measured), by(floor)));
+        let (target, met) = judge(target, value, times);
+        let spread =
+            |s: &Samples| if by(s) == s.p50() { s.spread() } else { format!("{}; p50 {}", show(by(s)), s.spread()) };
+        self.row(figure, target, spread(measured), spread(floor), format!("{times:.2}"), met, how);
+    }
+
+    /// A line of two single times.
+    pub(crate) fn time(&mut self, figure: &str, target: Target, (measured, floor): (Duration, Duration), how: &str) {
+        let times = ratio(measured, floor);
+        let (target, met) = judge(target, measured, times);
+        self.row(figure, target, show(measured), show(floor), format!("{times:.2}"), met, how);
+    }
+
+    /// A line of anything else; `limit` is in the unit of `measured` and `floor`.
+    pub(crate) fn amount(
+        &mut self,
+        figure: &str,
+        (target, limit): (&str, Option<f64>),
+        (measured, floor): (f64, Option<f64>),
+        unit: &str,
+        how: &str,
+    ) {
+        let shown = |v: f64| format!("{v:.2} {unit}");
+        let times = floor.map_or_else(|| "-".to_owned(), |floor| format!("{:.2}", measured / floor));
+        let floor = floor.map_or_else(|| "-".to_owned(), shown);
+        self.row(figure, target.to_owned(), shown(measured), floor, times, limit.map(|l| measured <= l), how);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one for each column")]
+    fn row(
+        &mut self,
+        figure: &str,
+        target: String,
+        measured: String,
+        floor: String,
+        ratio: String,
+        met: Option<bool>,
+        how: &str,
+    ) {
+        let verdict = met.map_or("", |met| if met { ": met" } else { ": NOT met" });
+        eprintln!("{figure}: {measured}; floor {floor}; ratio {ratio}; target {target}{verdict}");
+        self.rows.push(Row { figure: figure.into(), target, measured, floor, ratio, met, how: how.into() });
+    }
+
+    /// How many targets were missed.
+    pub(crate) fn missed(&self) -> usize {
+        self.rows.iter().filter(|row| row.met == Some(false)).count()
+    }
+
+    /// As Markdown.
+    pub(crate) fn table(&self) -> String {
+        let mut text =
+            "| figure | target | measured | floor | ratio | met | how |\n|---|---|---|---|---|---|---|\n".to_owned();
+        for row in &self.rows {
+            let met = row.met.map_or("-", |met| if met { "yes" } else { "**NO**" });
+            let Row { figure, target, measured, floor, ratio, how, .. } = row;
+            let _ = writeln!(text, "| {figure} | {target} | {measured} | {floor} | {ratio} | {met} | {how} |");
+        }
+        text
+    }
+}
+
+fn judge(target: Target, value: Duration, times: f64) -> (String, Option<bool>) {
+    match target {
+        Target::Ratio(limit) => (format!("<= {limit}x"), Some(times <= limit)),
+        Target::Time(limit) => (format!("<= {}", show(limit)), Some(value <= limit)),
+        Target::None => ("-".to_owned(), None),
+    }
+}
