@@ -31,6 +31,7 @@ demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lo
 
 test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/fetch-gobgp4.sh build/gobgp4 || echo "SKIPPED: everything with gobgpd 4.x: see the line above"
+	@tests/octavia/install.sh build/octavia || echo "SKIPPED: everything with the real Octavia: see the line above"
 	cargo test --locked --workspace --features amphora-agent/crash-points
 
 bench: deps release ## Measure the figures of docs/bench.md (as root)

@@ -4,7 +4,7 @@
 set -eu
 
 packages="bird2 frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 iputils-ping keepalived libc6-dev \
-nftables openssl procps tcpdump"
+nftables openssl procps python3-venv tcpdump"
 
 missing=
 for package in $packages; do

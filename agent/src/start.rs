@@ -113,6 +113,8 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
         policy,
         default_mode: config.distributor.vip_mode,
         management: management.into(),
+        paths: Arc::new(config.paths.clone()),
+        server_cert: api.server_cert.as_path().into(),
         versions: Versions::default(),
     });
     let stop = CancellationToken::new();

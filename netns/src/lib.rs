@@ -25,7 +25,7 @@ mod watch;
 
 pub use address::{Address, NewAddress, Scope};
 pub use error::{Error, Kind, Result};
-pub use link::Link;
+pub use link::{Link, Traffic};
 pub use names::{IfName, Invalid, Mac};
 pub use namespace::Namespace;
 pub use network::Network;

@@ -67,7 +67,32 @@ impl Link {
     }
 }
 
+/// What a link has carried since it was made, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Received.
+    pub rx_bytes: u64,
+    /// Sent.
+    pub tx_bytes: u64,
+}
+
 impl Network {
+    /// The traffic of each link, by name.
+    pub async fn traffic(&self) -> Result<Vec<(String, Traffic)>> {
+        let list = self.dump("list links of", &RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;
+        let of = |message: &LinkMessage| {
+            let counted = message.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Stats64(s) => Some(Traffic { rx_bytes: s.rx_bytes, tx_bytes: s.tx_bytes }),
+                _ => None,
+            });
+            (Link::parse(message).name, counted.unwrap_or_default())
+        };
+        Ok(list
+            .iter()
+            .filter_map(|m| if let RouteNetlinkMessage::NewLink(m) = m { Some(of(m)) } else { None })
+            .collect())
+    }
+
     /// All links, `lo` included.
     pub async fn links(&self) -> Result<Vec<Link>> {
         let list = self.dump("list links of", &RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;

@@ -36,6 +36,7 @@ pub mod fabric;
 pub mod frames;
 pub mod net;
 pub mod node;
+pub mod octavia;
 pub mod picture;
 pub mod pki;
 pub mod place;
@@ -68,8 +69,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says that a test did not run, on a line of its own that a summary can count: `SKIPPED: test: reason`. For the one
-/// thing a machine may lack, a gobgpd 4.x; everything else that is missing is a failure.
+/// Says that a test did not run, on a line of its own that a summary can count: `SKIPPED: test: reason`. For the two
+/// things a machine may lack, a gobgpd 4.x and Octavia itself; everything else that is missing is a failure.
 pub fn skipped(test: &str, reason: &str) {
     use std::io::Write;
     // Not eprintln: the test harness swallows that where the test passes. One write, and a line's end before it: the

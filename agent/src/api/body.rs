@@ -3,6 +3,7 @@
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use crate::{
     api::error::{ApiError, Status},
@@ -13,7 +14,8 @@ use crate::{
 const LIMIT: usize = 1024 * 1024;
 
 /// A body, whatever is in it.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String, format = Binary)]
 pub struct Whole(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Whole {

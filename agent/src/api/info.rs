@@ -11,10 +11,7 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::{
-    App,
-    error::{ApiError, HttpFault},
-};
+use crate::api::App;
 
 /// The API version both ends agree on.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,18 +40,23 @@ pub struct Info {
 
 /// Tell host name and package versions.
 #[utoipa::path(get, path = "/1.0/info", operation_id = "info", tag = "Amphora API 1.0",
-    responses((status = 200, body = Info), (status = 500, body = HttpFault)))]
-pub async fn info(State(app): State<App>) -> Result<Json<Info>, ApiError> {
+    responses((status = 200, body = Info)))]
+pub async fn info(State(app): State<App>) -> Json<Info> {
+    Json(collect(&app).await)
+}
+
+/// The answer to that.
+pub(super) async fn collect(app: &App) -> Info {
     let versions = app.versions.get().await;
     let of = |package: &str| versions.get(package).cloned().unwrap_or_default();
     let hostname = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Json(Info {
+    Info {
         hostname,
         haproxy_version: of("haproxy"),
         api_version: "1.0",
         keepalived_version: of("keepalived"),
         ipvsadm_version: of("ipvsadm"),
-    }))
+    }
 }
 
 const PACKAGES: [&str; 3] = ["haproxy", "keepalived", "ipvsadm"];

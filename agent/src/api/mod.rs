@@ -4,13 +4,18 @@
 //! the answer. It decides nothing else.
 
 pub mod body;
+pub mod certificate;
+pub mod certificates;
+pub mod details;
+mod digest;
 pub mod distributor;
 pub mod error;
 pub mod info;
 pub mod interface;
+pub mod listeners;
 pub mod plug;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use netns::Link;
@@ -18,6 +23,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    config::Paths,
     converge::{Progress, Report, Unready},
     kernel::Kernel,
     owner::Owner,
@@ -49,6 +55,10 @@ pub struct App {
     pub default_mode: VipMode,
     /// The indices of the links outside that were in use when the agent started; never to be plugged.
     pub management: Arc<[u32]>,
+    /// Where the load balancers' files are.
+    pub paths: Arc<Paths>,
+    /// `agent_server_cert`.
+    pub server_cert: Arc<Path>,
     /// Package versions.
     pub versions: info::Versions,
 }
@@ -105,6 +115,11 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Doc::openapi())
         .routes(routes!(info::version_discovery))
         .routes(routes!(info::info))
+        .routes(routes!(details::details))
+        .routes(routes!(listeners::listeners))
+        .routes(routes!(listeners::haproxy_configuration))
+        .routes(routes!(certificates::upload, certificates::digest, certificates::delete))
+        .routes(routes!(certificate::update))
         .routes(routes!(interface::interface))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))

@@ -1,0 +1,161 @@
+//! The load balancers of this amphora, as the files below `base_path` tell: their configurations, listeners
+//! and processes.
+//!
+//! The files are Octavia's (`<lb>/haproxy.cfg`, `<lb>/<lb>.pid`, `lvs/octavia-keepalivedlvs-<id>.conf`) and
+//! are read at every call: they may come from Octavia's own agent, and haproxy and keepalived write theirs.
+
+use std::{fmt, io, path::Path};
+
+use crate::files::{Directory, Name};
+
+/// What else is in `base_path`; no load balancer can have these ids.
+const TAKEN: [&str; 4] = ["amphora-agent", "certs", "lvs", "vrrp"];
+const LVS_PREFIX: &str = "octavia-keepalivedlvs-";
+
+/// The id of a load balancer: ASCII letters, digits, `-` and `_`, at most 64; Octavia's are UUIDs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LbId(Name);
+
+impl LbId {
+    /// The text as an id, if it is one.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let is_id = text.len() <= 64 && !text.contains('.') && !TAKEN.contains(&text);
+        Name::new(text).filter(|_| is_id).map(Self)
+    }
+
+    /// The name of its directories.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.0
+    }
+}
+
+impl fmt::Display for LbId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its id.
+    pub id: String,
+    /// Its mode in upper case, or `TERMINATED_HTTPS`; `UDP` for all that LVS serves, SCTP too.
+    pub kind: String,
+    /// `ACTIVE`, `OFFLINE` or `ERROR`.
+    pub status: &'static str,
+}
+
+/// All load balancers and listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// How many haproxy processes run.
+    pub haproxy_running: usize,
+    /// The listeners haproxy serves.
+    pub haproxy: Vec<Listener>,
+    /// How many keepalived processes for LVS run.
+    pub lvs_running: usize,
+    /// The listeners LVS serves.
+    pub lvs: Vec<Listener>,
+}
+
+/// Reads them all. What has no configuration file is no load balancer.
+///
+/// # Errors
+/// The system's, where a file is there and cannot be read.
+pub fn overview(base: &Path) -> io::Result<Overview> {
+    let mut overview = Overview::default();
+    let Some(root) = Directory::open(base)? else { return Ok(overview) };
+    for id in names(base)?.iter().filter_map(|name| LbId::new(name)) {
+        let Some(configuration) = configuration_in(&root, &id)? else { continue };
+        overview.haproxy.extend(frontends(&String::from_utf8_lossy(&configuration)));
+        let pid_file = Name::new(&format!("{id}.pid")).expect("an id is short and plain");
+        let pid = root.inner(id.name())?.map(|d| d.read(&pid_file)).transpose()?.flatten();
+        overview.haproxy_running += usize::from(pid.is_some_and(|pid| is_running(&pid)));
+    }
+    let lvs = base.join("lvs");
+    let Some(directory) = Directory::open(&lvs)? else { return Ok(overview) };
+    for name in names(&lvs)? {
+        let Some(id) = name.strip_prefix(LVS_PREFIX).and_then(|rest| rest.strip_suffix(".conf")) else { continue };
+        let (Some(conf), Some(pid)) = (Name::new(&name), Name::new(&format!("{LVS_PREFIX}{id}.pid"))) else { continue };
+        let pid = directory.read(&pid)?;
+        let running = pid.as_ref().map(|pid| is_running(pid));
+        let conf = directory.read(&conf)?.unwrap_or_default();
+        let status = match running {
+            Some(true) if String::from_utf8_lossy(&conf).contains("virtual_server") => "ACTIVE",
+            Some(true) | None => "OFFLINE",
+            Some(false) => "ERROR",
+        };
+        overview.lvs_running += usize::from(running == Some(true));
+        overview.lvs.push(Listener { id: id.to_owned(), kind: "UDP".to_owned(), status });
+    }
+    Ok(overview)
+}
+
+/// A load balancer's haproxy.cfg; `None` where there is no such load balancer.
+///
+/// # Errors
+/// The system's, where it is there and cannot be read.
+pub fn configuration(base: &Path, id: &LbId) -> io::Result<Option<Vec<u8>>> {
+    Directory::open(base)?.map_or(Ok(None), |root| configuration_in(&root, id))
+}
+
+fn configuration_in(root: &Directory, id: &LbId) -> io::Result<Option<Vec<u8>>> {
+    let file = Name::new("haproxy.cfg").expect("a literal");
+    root.inner(id.name())?.map_or(Ok(None), |directory| directory.read(&file))
+}
+
+/// The names in a directory, sorted; those that are not UTF-8 are none of ours.
+fn names(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether the process of a pid file's first line exists.
+fn is_running(pid_file: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(pid_file);
+    let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
+    pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// The frontends of a haproxy configuration as Octavia renders it. One without a mode has haproxy's default.
+fn frontends(configuration: &str) -> Vec<Listener> {
+    let mut found: Vec<Listener> = Vec::new();
+    let mut in_frontend = false;
+    let mut has_mode = false;
+    for line in configuration.lines() {
+        let mut words = line.split_whitespace();
+        if !line.starts_with(char::is_whitespace) {
+            let (keyword, id) = (words.next(), words.next());
+            if keyword.is_none_or(|word| word.starts_with('#')) {
+                continue;
+            }
+            in_frontend = keyword == Some("frontend");
+            has_mode = false;
+            if let (true, Some(id)) = (in_frontend, id) {
+                found.push(Listener { id: id.to_owned(), kind: "TCP".to_owned(), status: "ACTIVE" });
+            }
+        } else if let (true, Some(listener)) = (in_frontend, found.last_mut()) {
+            match words.next() {
+                Some("mode") if !has_mode && listener.kind != "TERMINATED_HTTPS" => {
+                    listener.kind = words.next().unwrap_or_default().to_uppercase();
+                    has_mode = true;
+                }
+                Some("bind") if words.nth(1) == Some("ssl") && words.next() == Some("crt-list") => {
+                    "TERMINATED_HTTPS".clone_into(&mut listener.kind);
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;
