@@ -77,7 +77,6 @@ struct Scope {
 /// What a pass came to.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Outcome {
     /// The kernel was changed, or the speaker does not hold what it was told: another pass shall look.
     changed: bool,
