@@ -21,7 +21,7 @@ struct Arguments {
     /// A directory whose *.conf files are read in the order of their names; may be repeated.
     #[arg(long, value_name = "DIR")]
     config_dir: Vec<PathBuf>,
-    /// Check the configuration, print OK or every problem, and exit (0 or 78).
+    /// Check the configuration and its certificates, print OK or every problem, and exit (0 or 78).
     #[arg(long)]
     check_config: bool,
     /// Print the configuration in effect, defaults included and secrets as ***, and exit.

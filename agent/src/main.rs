@@ -5,7 +5,10 @@ mod logging;
 
 use std::{error::Error, io::Write as _, process::ExitCode};
 
-use amphora_agent::config::{Config, Problem};
+use amphora_agent::{
+    config::{Config, Problem},
+    server::tls::Reloader,
+};
 
 /// `EX_CONFIG` of sysexits.h: restarting will not help (`RestartPreventExitStatus=78`).
 const EX_CONFIG: u8 = 78;
@@ -40,6 +43,11 @@ fn main() -> ExitCode {
         cli::Task::Run => {}
         cli::Task::CheckConfig => {
             config.warnings.iter().for_each(|warning| eprintln!("amphora-agent: warning: {warning}"));
+            let api = &config.api;
+            if let Err(error) = Reloader::new(&api.server_cert, &api.client_ca, api.minimum_tls) {
+                complain(&error);
+                return ExitCode::from(EX_CONFIG);
+            }
             return print("OK\n");
         }
         cli::Task::PrintEffectiveConfig => return print(&config.to_string()),

@@ -177,7 +177,7 @@ impl Tor {
     /// Asks the daemon: `vtysh -c`, or `birdc`.
     pub fn ask(&self, question: &str) -> Result<String> {
         match self.options.kind {
-            TorKind::Frr => self.node.run(["vtysh", "-c", question]),
+            TorKind::Frr => self.node.run(["env", "HOME=/run", "vtysh", "-c", question]),
             TorKind::Bird => self.node.run(["birdc", question]),
         }
     }

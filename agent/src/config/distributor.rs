@@ -12,6 +12,9 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     let vip_mode = reader.choice(SECTION, "vip_mode", &modes);
     let bgp = reader.document.sections.contains_key("bgp");
     announce(reader, bgp);
+    if !bgp && vip_mode == Some(VipMode::Anycast) {
+        reader.warn(SECTION, "vip_mode", "anycast without [bgp]: nothing will announce the VIPs".to_owned());
+    }
     if bgp {
         reader.require(SECTION, "allowed_prefixes", " with [bgp]; list the prefixes VIPs may come from");
     }

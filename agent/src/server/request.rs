@@ -33,6 +33,8 @@ pub(super) async fn answer(
     let held = Busy::begin(slot);
     let (mut parts, body) = request.into_parts();
     let is_options = parts.method == Method::OPTIONS;
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let changes = !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);
     if let Some(uri) = without_double_slashes(&parts.uri) {
         parts.uri = uri;
     }
@@ -46,6 +48,9 @@ pub(super) async fn answer(
     };
     if is_options && response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response = options(response.headers());
+    }
+    if changes {
+        tracing::info!(%method, path, status = response.status().as_u16(), "called");
     }
     let known = octavias(response.status());
     if known != response.status() {

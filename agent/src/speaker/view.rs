@@ -30,10 +30,11 @@ pub struct PeerView {
     peer_id: PeerId,
     #[schema(value_type = String)]
     peer_ip: IpAddr,
+    #[schema(value_type = u64)]
     remote_as: u32,
     /// The state of RFC 4271: `Idle`, `Connect`, `Active`, `OpenSent`, `OpenConfirm` or `Established`.
     state: &'static str,
-    /// When it came up or last went down, in seconds since 1970; null if it never was up.
+    /// When it came up or last went down, in seconds since 1970, as far as gobgpd says.
     since: Option<u64>,
     /// The negotiated hold time in seconds, while up.
     hold_time: Option<u64>,

@@ -35,14 +35,16 @@ impl<'a> Frr<'a> {
             let mut command = node.command(&format!("/usr/lib/frr/{name}"));
             command.args(["-f", &format!("/etc/frr/{name}.conf")]);
             let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            until("FRR answers", || node.try_run(&format!("vtysh -d {name} -c 'show version'")).status.success());
+            until("FRR answers", || {
+                node.try_run(&format!("HOME=/run vtysh -d {name} -c 'show version'")).status.success()
+            });
             child
         };
         Self { node, _daemons: [daemon("zebra"), daemon("bgpd")] }
     }
 
     pub(crate) fn show(&self, command: &str) -> serde_json::Value {
-        serde_json::from_str(&self.node.run(&format!("vtysh -d bgpd -c 'show bgp {command} json'"))).unwrap()
+        serde_json::from_str(&self.node.run(&format!("HOME=/run vtysh -d bgpd -c 'show bgp {command} json'"))).unwrap()
     }
 
     /// The route to one prefix, by its only path.

@@ -25,7 +25,9 @@ pub(super) fn start(node: &Node, config: &Config) -> Result<Vec<Proc>> {
     let zebra = daemon(node, "zebra", "/run/frr/zserv.api")?;
     let bgpd = daemon(node, "bgpd", "/run/frr/bgpd.vty")?;
     wait_for("bgpd reads its configuration", Duration::from_secs(10), || {
-        let text = node.run(["vtysh", "-c", "show bgp summary json"]).map_err(|error| error.to_string())?;
+        let text = node
+            .run(["env", "HOME=/run", "vtysh", "-c", "show bgp summary json"])
+            .map_err(|error| error.to_string())?;
         if node.run(["ss", "-Hltn", "sport = :179"]).is_ok_and(|sockets| !sockets.is_empty()) {
             Ok(())
         } else {

@@ -59,6 +59,17 @@ pub(crate) fn answers(fabric: &Fabric, vip: IpAddr, count: usize) -> traffic::Sp
     split
 }
 
+/// `count` connections, of which none fails, over and over until all of `everyone` answer some: a ToR's kernel may leave
+/// a next hop out for a moment after it has shown it. Returns the last split.
+pub(crate) fn all_answer(fabric: &Fabric, vip: IpAddr, count: usize, everyone: usize) -> traffic::Split {
+    let (split, _) = wait_for(&format!("{everyone} amphorae answer at {vip}"), PATIENCE, || {
+        let split = answers(fabric, vip, count);
+        if split.answers.len() == everyone { Ok(split) } else { Err(split.to_string()) }
+    })
+    .unwrap();
+    split
+}
+
 /// What the agent says of a session, in `GET /1.0/distributor/peers`; its error while it has no speaker to ask.
 pub(crate) fn peer(api: &mut Api, tor: &Tor) -> Value {
     let reply = api.peers().unwrap().json();

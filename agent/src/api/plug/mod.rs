@@ -19,7 +19,7 @@ use crate::{
     api::{
         App,
         body::Whole,
-        error::{ApiError, Fault, Status, with_causes},
+        error::{ApiError, Fault, HttpFault, Status, with_causes},
     },
     crash,
     kernel::Place,
@@ -46,7 +46,7 @@ pub struct Done {
     request_body = PlugVip,
     responses(
         (status = 202, description = "Plugged", body = Done),
-        (status = 400, description = "A field is unusable; nothing was changed", body = Fault),
+        (status = 400, description = "A field is unusable; nothing was changed. `{message}` for an address, else `{error, http_code, details}`", body = HttpFault),
         (status = 404, description = "The NIC is not there yet; try again", body = Fault),
         (status = 409, description = "This NIC is plugged already", body = Fault),
         (status = 500, description = "The kernel refused; a retry goes on where this stopped", body = Fault),

@@ -23,6 +23,7 @@ pub struct PlugVip {
     subnet_cidr: String,
     /// Its gateway; the key must be there, and may be null.
     #[serde(deserialize_with = "present")]
+    #[schema(required)]
     gateway: Option<String>,
     /// The front-end NIC's MAC address, in any case.
     mac_address: String,
