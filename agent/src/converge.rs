@@ -8,6 +8,7 @@
 //! The speaker is optional at every moment. While it is away nothing waits for it: VIPs are plugged,
 //! commits are answered, and what could not be announced says why.
 
+mod events;
 mod report;
 
 use std::{
@@ -18,11 +19,11 @@ use std::{
 };
 
 use bgp::{Change, Error, Prefix};
-use futures_util::{Stream, StreamExt as _, stream};
-use netns::{Mac, Signal};
+use futures_util::StreamExt as _;
+use netns::Mac;
 use report::Teller;
 pub use report::{Progress, Report, Unready};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     api::error::with_causes,
@@ -99,7 +100,7 @@ impl Converge {
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
     pub async fn run(mut self) {
-        let mut events = self.events();
+        let mut events = events::of(&self.kernel);
         let mut speaker_news = self.link.as_ref().map(Link::news);
         let mut scope = self.scope(true);
         let mut retry = 0;
@@ -120,12 +121,12 @@ impl Converge {
                     () = self.shared.changed() => break false,
                     event = events.next() => {
                         if event.is_none() {
-                            events = self.events();
+                            events = events::of(&self.kernel);
                         }
                         let burst = if passes == PASSES { FIGHT } else { BURST };
                         stale.get_or_insert_with(|| Instant::now() + burst);
                     }
-                    () = changed(&mut speaker_news) => break true,
+                    () = events::changed(&mut speaker_news) => break true,
                     () = tokio::time::sleep_until(stale.unwrap_or(again).min(again)) => break true,
                 }
             };
@@ -170,29 +171,6 @@ impl Converge {
             self.shared.leaving(|l| dirty.vips.extend(l.keys()));
         }
         Scope { dirty, everything }
-    }
-
-    /// Everything that happens inside, and the links that come and go outside. Ends when one of the two ends,
-    /// to be opened again. Events that were lost mean the same as those that were not: read again.
-    fn events(&self) -> impl Stream<Item = Signal> + Unpin + use<> {
-        let ours = |outside: bool| {
-            let network = if outside { self.kernel.outside() } else { self.kernel.inside() };
-            let events = match network.watch() {
-                Ok(events) => events.boxed(),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "no events from the kernel; relying on the timer");
-                    stream::pending().boxed()
-                }
-            };
-            let concerns = move |s: &Signal| {
-                let link = matches!(s, Signal::EventsLost | Signal::Changed(netns::Change::Link));
-                std::future::ready(!outside || link)
-            };
-            events.filter(concerns).map(Some).chain(stream::once(async { None }))
-        };
-        let both = stream::select(ours(false).boxed(), ours(true).boxed());
-        both.take_while(|event| std::future::ready(event.is_some())).filter_map(std::future::ready).boxed()
     }
 
     async fn pass(&mut self, scope: &Scope) -> Outcome {
@@ -446,13 +424,4 @@ fn nic_of(step: &Step, desired: &Desired) -> Option<Mac> {
         // Those of `lo` are everybody's.
         Step::Silence | Step::LoUp | Step::Withdraw(_) | Step::Announce(_) => None,
     }
-}
-
-async fn changed(news: &mut Option<watch::Receiver<State>>) {
-    if let Some(receiver) = news
-        && receiver.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending::<()>().await;
 }
