@@ -38,7 +38,18 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn a_good_configuration_is_ok_and_can_be_printed() {
-    let (main, extension) = ("[health_manager]\nheartbeat_key = canary\n", "[distributor]\nvip_mode = noarp\n");
+    let (directory, ca) = (tempfile::tempdir().unwrap(), Authority::new());
+    let shown = directory.path().display();
+    let main = format!(
+        "[health_manager]\nheartbeat_key = canary\n[amphora_agent]\nagent_server_cert = {shown}/server.pem\nagent_server_ca = {shown}/ca.pem\n"
+    );
+    let (main, extension) = (main.as_str(), "[distributor]\nvip_mode = noarp\n");
+    // The certificates are a part of it.
+    let checked = run(&["--check-config"], main, extension);
+    assert_eq!(checked.status.code(), Some(78));
+    assert!(text(&checked.stderr).contains("server.pem"), "{}", text(&checked.stderr));
+    fs::write(directory.path().join("server.pem"), ca.server().pem).unwrap();
+    fs::write(directory.path().join("ca.pem"), &ca.pem).unwrap();
     let checked = run(&["--check-config"], main, extension);
     assert_eq!((checked.status.code(), text(&checked.stdout)), (Some(0), "OK\n".to_owned()));
     let printed = run(&["--print-effective-config"], main, extension);
