@@ -167,6 +167,7 @@ fn of_uploads_at_once_to_one_name_one_is_there_wholly() {
     // The agent refuses it by its announced length and closes: the client may see its writing fail before it reads.
     let too_large = put(&mut api, path, vec![b'x'; 2 << 20]);
     assert!(too_large.as_ref().is_ok_and(|reply| reply.status == 400) || too_large.is_err(), "{too_large:?}");
+    let mut api = amphora.api().unwrap(); // that connection is over
     assert_eq!(api.get(path).unwrap().text(), before);
     assert_eq!(amphora.node().run(["ls", "-A", &format!("{CERTS}/123")]).unwrap(), "a.pem\n");
 }
