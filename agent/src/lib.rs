@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod loadbalancers;
 pub mod owner;
 pub mod plan;
+pub mod programs;
 pub mod resolve;
 pub mod server;
 pub mod speaker;

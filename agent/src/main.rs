@@ -7,6 +7,7 @@ use std::{error::Error, io::Write as _, process::ExitCode};
 
 use amphora_agent::{
     config::{Config, Problem},
+    programs,
     server::tls::Reloader,
 };
 
@@ -16,16 +17,11 @@ const EX_CONFIG: u8 = 78;
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    // The agent starts its dead man's switch by this word; it is not for people.
-    if let [_, task, socket] = std::env::args_os().collect::<Vec<_>>().as_slice()
-        && task == "deadman"
-    {
-        return match amphora_agent::deadman::watch(socket.as_ref()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
+    let line: Vec<_> = std::env::args_os().collect();
+    if let Some((program, arguments)) = programs::called(&line) {
+        return program(arguments);
     }
-    let (task, sources) = match cli::parse(std::env::args_os()) {
+    let (task, sources) = match cli::parse(line) {
         Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print(); // nobody is left to be told
