@@ -204,8 +204,6 @@ fn setup(bgp: &config::Bgp, bind: IpAddr) -> Setup {
         bind,
         graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
         peers: bgp.peers.iter().map(|p| p.peer.clone()).collect(),
-        // Whoever listens on the socket already is taken as it is.
-        supervise: true,
     }
 }
 
