@@ -17,19 +17,23 @@ use crate::{
     config::{self, Config, Role, Sources, Topology},
     converge::Converge,
     deadman::{self, Lock},
-    kernel::Kernel,
+    kernel::{Kernel, NAMESPACE},
     owner::Owner,
     resolve::Policy,
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
+    services::{Backend, Direct, Places, Services},
     speaker::{self, Link, Setup},
     state::LogError,
 };
 
 /// How long a predecessor may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(15); // it gives its last requests 10
+
+/// How long services wait at the start for what the kernel is to hold.
+const FIRST_PASS: Duration = Duration::from_secs(5);
 
 /// Why the agent did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,9 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// Nobody to run haproxy.
+    #[error("services cannot be run")]
+    Services(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -103,6 +110,11 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     }
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), policy.clone(), link);
 
+    let mut converge = tokio::spawn(converge.run());
+    // A service that is started at boot may bind its addresses.
+    let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
+    let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
+
     let listener = serve::listen(api.bind).map_err(|error| StartError::Listen(api.bind, error))?;
     let limits = Limits { body: api.request_read_timeout, ..Limits::default() };
     let router = api::router(App {
@@ -110,6 +122,7 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
         progress,
         kernel,
         speaker: view,
+        services,
         policy,
         default_mode: config.distributor.vip_mode,
         management: management.into(),
@@ -118,7 +131,6 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
         versions: Versions::default(),
     });
     let stop = CancellationToken::new();
-    let mut converge = tokio::spawn(converge.run());
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %api.bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
@@ -182,6 +194,16 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
     let global = |index| used.iter().any(|a| a.index == index && a.scope == netns::Scope::Global);
     let links = kernel.outside().links().await?;
     Ok(links.into_iter().map(|l| l.index).filter(|i| global(*i)).collect())
+}
+
+fn places(directory: &Path) -> Places {
+    Places {
+        definitions: directory.join("services"),
+        runtime: "/run/amphora-agent/services".into(),
+        logs: "/var/log".into(),
+        namespace: NAMESPACE.to_owned(),
+        helper: "/proc/self/exe".into(),
+    }
 }
 
 fn policy(config: &Config) -> Policy {

@@ -28,6 +28,7 @@ use crate::{
     kernel::Kernel,
     owner::Owner,
     resolve::Policy,
+    services::Services,
     speaker::View,
     state::VipMode,
 };
@@ -49,6 +50,8 @@ pub struct App {
     pub kernel: Kernel,
     /// The speaker, to look at; absent without `[bgp]`.
     pub speaker: Option<View>,
+    /// haproxy, keepalived and the like, to be started and stopped.
+    pub services: Services,
     /// What the configuration says about plugs and announcements.
     pub policy: Arc<Policy>,
     /// `[distributor] vip_mode`.
