@@ -9,16 +9,20 @@ use std::{
 };
 
 use bgp::RestartTime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{self, Config, Role, Sources, Topology},
+    config::{self, Config, Role, Sources, Topology, VipMode},
     converge::Converge,
     deadman::{self, Lock},
+    heartbeat::{self, Heartbeats, Reading},
     kernel::Kernel,
-    owner::Owner,
+    owner::{Owner, Shared},
     resolve::Policy,
     server::{
         serve::{self, Limits},
@@ -61,6 +65,9 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// No thread for them.
+    #[error("heartbeats cannot start")]
+    Heartbeats(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -91,6 +98,10 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     let directory = config.paths.base.join("amphora-agent");
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
     let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
+
+    let (current, watched) = watch::channel(Arc::new(config.clone()));
+    let heartbeats =
+        Heartbeats::start(watched, heartbeat_sources(owner.shared().clone())).map_err(StartError::Heartbeats)?;
 
     let policy = Arc::new(policy(&config));
     let setup = config.bgp.as_ref().map(|bgp| setup(bgp, config.api.bind.ip()));
@@ -125,10 +136,11 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&config, &sources),
+            _ = hangup.recv() => reload(&config, &sources, &current),
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
+            () = ended(heartbeats.thread()) => return Err(StartError::Task("heartbeats'")),
             () = ended(&owner_thread) => return Err(StartError::Task("owning")),
         }
     }
@@ -136,6 +148,17 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What the heartbeats ask of the other parts.
+fn heartbeat_sources(state: Arc<Shared>) -> heartbeat::Sources {
+    // Where a VIP was plugged, its own mode counts; before that, what the next one would get.
+    let keepalived_counts = move |config: &Config| {
+        let modes: Vec<_> = state.read(|desired| desired.plugs.values().map(|plug| plug.mode).collect());
+        let modes = if modes.is_empty() { vec![config.distributor.vip_mode] } else { modes };
+        modes.contains(&VipMode::Interface)
+    };
+    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: Box::new(|_| Reading::default()) }
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
@@ -209,12 +232,16 @@ fn setup(bgp: &config::Bgp, bind: IpAddr) -> Setup {
     }
 }
 
-/// Reads the configuration again, to tell an operator whether it is good. It takes effect with a restart,
-/// which changes nothing on the wire.
-fn reload(running: &Config, sources: &Sources) {
+/// Reads the configuration again, to tell an operator whether it is good. Heartbeats follow it; the rest takes effect
+/// with a restart, which changes nothing on the wire.
+fn reload(running: &Config, sources: &Sources, current: &watch::Sender<Arc<Config>>) {
     match Config::load(sources) {
-        Ok(new) if new == *running => tracing::info!("configuration read again: unchanged"),
-        Ok(_) => {
+        Ok(new) if new == *running => {
+            tracing::info!("configuration read again: unchanged");
+            current.send_replace(Arc::new(new));
+        }
+        Ok(new) => {
+            current.send_replace(Arc::new(new));
             tracing::warn!("configuration read again: it has changed and takes effect when the agent is restarted");
         }
         Err(problems) => {
