@@ -13,23 +13,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Sources},
+    config::{Config, Sources, VipMode},
     converge::Converge,
     deadman::{self, Lock},
+    heartbeat::{self, Heartbeats, Reading},
     kernel::{Kernel, NAMESPACE},
-    owner::Owner,
+    owner::{Owner, Shared},
     reload::{Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
-<<<<<<< HEAD
-    speaker::{self, Link},
-=======
     services::{Backend, Direct, Places, Services},
-    speaker::{self, Link, Setup},
->>>>>>> 9c05a4936e1480111d98c00615fdcaf3ddd2aac1
+    speaker::{self, Link},
     state::LogError,
 };
 
@@ -72,6 +69,9 @@ pub enum StartError {
     /// Nobody to run haproxy.
     #[error("services cannot be run")]
     Services(#[source] io::Error),
+    /// No thread for them.
+    #[error("heartbeats cannot start")]
+    Heartbeats(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -107,38 +107,30 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
+    let heartbeats = Heartbeats::start(running.subscribe(), heartbeat_sources(owner.shared().clone()))
+        .map_err(StartError::Heartbeats)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
     if running.current().bgp.is_some() {
         let (l, v, k) = Link::start(running.subscribe());
         (link, view, keeper) = (Some(l), Some(v), Some(k));
     }
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
-
-<<<<<<< HEAD
-    let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
-    let (limits, config) = (Limits::default(), running.subscribe());
-    let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
-    let config = running.current();
-=======
     let mut converge = tokio::spawn(converge.run());
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
     let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
 
-    let listener = serve::listen(api.bind).map_err(|error| StartError::Listen(api.bind, error))?;
-    let limits = Limits { body: api.request_read_timeout, ..Limits::default() };
->>>>>>> 9c05a4936e1480111d98c00615fdcaf3ddd2aac1
+    let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
+    let (limits, config) = (Limits::default(), running.subscribe());
+    let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
+    let config = running.current();
     let router = api::router(App {
         owner,
         progress,
         kernel,
         speaker: view,
-<<<<<<< HEAD
-        policy: Arc::new(Policy::of(&config)),
-=======
         services,
-        policy,
->>>>>>> 9c05a4936e1480111d98c00615fdcaf3ddd2aac1
+        policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
         management: management.into(),
         paths: Arc::new(config.paths.clone()),
@@ -157,6 +149,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
+            () = ended(heartbeats.thread()) => return Err(StartError::Task("heartbeats'")),
             () = ended(&owner_thread) => return Err(StartError::Task("owning")),
         }
     }
@@ -164,6 +157,27 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What the heartbeats ask of the other parts.
+fn heartbeat_sources(state: Arc<Shared>) -> heartbeat::Sources {
+    // Where a VIP was plugged, its own mode counts; before that, what the next one would get.
+    let keepalived_counts = move |config: &Config| {
+        let modes: Vec<_> = state.read(|desired| desired.plugs.values().map(|plug| plug.mode).collect());
+        let modes = if modes.is_empty() { vec![config.distributor.vip_mode] } else { modes };
+        modes.contains(&VipMode::Interface)
+    };
+    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: Box::new(|_| Reading::default()) }
+}
+
+fn places(directory: &Path) -> Places {
+    Places {
+        definitions: directory.join("services"),
+        runtime: "/run/amphora-agent/services".into(),
+        logs: "/var/log".into(),
+        namespace: NAMESPACE.to_owned(),
+        helper: "/proc/self/exe".into(),
+    }
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
@@ -212,7 +226,6 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
     Ok(links.into_iter().map(|l| l.index).filter(|i| global(*i)).collect())
 }
 
-<<<<<<< HEAD
 /// Reads the configuration again where waiting for a disk holds nobody up.
 fn reload(running: Arc<Running>) {
     tokio::task::spawn_blocking(move || {
@@ -221,50 +234,6 @@ fn reload(running: Arc<Running>) {
                 error = &error as &dyn std::error::Error,
                 "the configuration is not usable; the old one stays"
             );
-=======
-fn places(directory: &Path) -> Places {
-    Places {
-        definitions: directory.join("services"),
-        runtime: "/run/amphora-agent/services".into(),
-        logs: "/var/log".into(),
-        namespace: NAMESPACE.to_owned(),
-        helper: "/proc/self/exe".into(),
-    }
-}
-
-fn policy(config: &Config) -> Policy {
-    let distributor = &config.distributor;
-    Policy {
-        amphora_id: config.amphora_id.clone(),
-        distributor: distributor.role == Role::Distributor,
-        active_standby: config.topology == Topology::ActiveStandby,
-        allowed_prefixes: distributor.allowed_prefixes.clone(),
-        allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),
-        peers: config.bgp.iter().flat_map(|b| &b.peers).map(|p| p.peer.id.clone()).collect(),
-    }
-}
-
-fn setup(bgp: &config::Bgp, bind: IpAddr) -> Setup {
-    Setup {
-        socket: bgp.speaker.clone(),
-        local_as: bgp.local_as,
-        router_id: bgp.router_id,
-        bind,
-        graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
-        peers: bgp.peers.iter().map(|p| p.peer.clone()).collect(),
-        // Whoever listens on the socket already is taken as it is.
-        supervise: true,
-    }
-}
-
-/// Reads the configuration again, to tell an operator whether it is good. It takes effect with a restart,
-/// which changes nothing on the wire.
-fn reload(running: &Config, sources: &Sources) {
-    match Config::load(sources) {
-        Ok(new) if new == *running => tracing::info!("configuration read again: unchanged"),
-        Ok(_) => {
-            tracing::warn!("configuration read again: it has changed and takes effect when the agent is restarted");
->>>>>>> 9c05a4936e1480111d98c00615fdcaf3ddd2aac1
         }
     });
 }
