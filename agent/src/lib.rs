@@ -14,6 +14,7 @@ pub mod programs;
 pub mod reload;
 pub mod resolve;
 pub mod server;
+pub mod services;
 pub mod speaker;
 mod start;
 pub mod state;

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Sources},
     converge::Converge,
     deadman::{self, Lock},
-    kernel::Kernel,
+    kernel::{Kernel, NAMESPACE},
     owner::Owner,
     reload::{Running, SetDebug},
     resolve::Policy,
@@ -24,12 +24,20 @@ use crate::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
+<<<<<<< HEAD
     speaker::{self, Link},
+=======
+    services::{Backend, Direct, Places, Services},
+    speaker::{self, Link, Setup},
+>>>>>>> 9c05a4936e1480111d98c00615fdcaf3ddd2aac1
     state::LogError,
 };
 
 /// How long a predecessor may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(15); // it gives its last requests 10
+
+/// How long services wait at the start for what the kernel is to hold.
+const FIRST_PASS: Duration = Duration::from_secs(5);
 
 /// Why the agent did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +69,9 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// Nobody to run haproxy.
+    #[error("services cannot be run")]
+    Services(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -103,16 +114,31 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     }
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
 
+<<<<<<< HEAD
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
     let config = running.current();
+=======
+    let mut converge = tokio::spawn(converge.run());
+    // A service that is started at boot may bind its addresses.
+    let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
+    let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
+
+    let listener = serve::listen(api.bind).map_err(|error| StartError::Listen(api.bind, error))?;
+    let limits = Limits { body: api.request_read_timeout, ..Limits::default() };
+>>>>>>> 9c05a4936e1480111d98c00615fdcaf3ddd2aac1
     let router = api::router(App {
         owner,
         progress,
         kernel,
         speaker: view,
+<<<<<<< HEAD
         policy: Arc::new(Policy::of(&config)),
+=======
+        services,
+        policy,
+>>>>>>> 9c05a4936e1480111d98c00615fdcaf3ddd2aac1
         default_mode: config.distributor.vip_mode,
         management: management.into(),
         paths: Arc::new(config.paths.clone()),
@@ -121,7 +147,6 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         running: running.clone(),
     });
     let stop = CancellationToken::new();
-    let mut converge = tokio::spawn(converge.run());
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
@@ -187,6 +212,7 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
     Ok(links.into_iter().map(|l| l.index).filter(|i| global(*i)).collect())
 }
 
+<<<<<<< HEAD
 /// Reads the configuration again where waiting for a disk holds nobody up.
 fn reload(running: Arc<Running>) {
     tokio::task::spawn_blocking(move || {
@@ -195,6 +221,50 @@ fn reload(running: Arc<Running>) {
                 error = &error as &dyn std::error::Error,
                 "the configuration is not usable; the old one stays"
             );
+=======
+fn places(directory: &Path) -> Places {
+    Places {
+        definitions: directory.join("services"),
+        runtime: "/run/amphora-agent/services".into(),
+        logs: "/var/log".into(),
+        namespace: NAMESPACE.to_owned(),
+        helper: "/proc/self/exe".into(),
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let distributor = &config.distributor;
+    Policy {
+        amphora_id: config.amphora_id.clone(),
+        distributor: distributor.role == Role::Distributor,
+        active_standby: config.topology == Topology::ActiveStandby,
+        allowed_prefixes: distributor.allowed_prefixes.clone(),
+        allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),
+        peers: config.bgp.iter().flat_map(|b| &b.peers).map(|p| p.peer.id.clone()).collect(),
+    }
+}
+
+fn setup(bgp: &config::Bgp, bind: IpAddr) -> Setup {
+    Setup {
+        socket: bgp.speaker.clone(),
+        local_as: bgp.local_as,
+        router_id: bgp.router_id,
+        bind,
+        graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
+        peers: bgp.peers.iter().map(|p| p.peer.clone()).collect(),
+        // Whoever listens on the socket already is taken as it is.
+        supervise: true,
+    }
+}
+
+/// Reads the configuration again, to tell an operator whether it is good. It takes effect with a restart,
+/// which changes nothing on the wire.
+fn reload(running: &Config, sources: &Sources) {
+    match Config::load(sources) {
+        Ok(new) if new == *running => tracing::info!("configuration read again: unchanged"),
+        Ok(_) => {
+            tracing::warn!("configuration read again: it has changed and takes effect when the agent is restarted");
+>>>>>>> 9c05a4936e1480111d98c00615fdcaf3ddd2aac1
         }
     });
 }
