@@ -15,6 +15,7 @@ pub mod plan;
 pub mod programs;
 pub mod resolve;
 pub mod server;
+pub mod services;
 pub mod speaker;
 mod start;
 pub mod state;
