@@ -23,10 +23,11 @@ use futures_util::StreamExt as _;
 use netns::Mac;
 use report::Teller;
 pub use report::{Progress, Report, Unready};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::error::with_causes,
+    config::Config,
     crash,
     kernel::{Applied, Kernel, Seen},
     owner::{Dirty, Shared},
@@ -54,7 +55,9 @@ const FIGHT: Duration = Duration::from_secs(1);
 pub struct Converge {
     shared: Arc<Shared>,
     kernel: Kernel,
-    policy: Arc<Policy>,
+    config: watch::Receiver<Arc<Config>>,
+    /// What the configuration says, as of the last look at it.
+    policy: Policy,
     /// Absent without `[bgp]`.
     link: Option<Link>,
     teller: Teller,
@@ -92,10 +95,16 @@ struct Outcome {
 
 impl Converge {
     /// Makes the task and the view on it.
-    pub fn new(shared: Arc<Shared>, kernel: Kernel, policy: Arc<Policy>, link: Option<Link>) -> (Self, Progress) {
+    pub fn new(
+        shared: Arc<Shared>,
+        kernel: Kernel,
+        config: watch::Receiver<Arc<Config>>,
+        link: Option<Link>,
+    ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
         let (failed, stuck) = (HashMap::new(), BTreeMap::new());
-        (Self { shared, kernel, policy, link, teller, seen: None, failed, stuck }, progress)
+        let policy = Policy::of(&config.borrow());
+        (Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck }, progress)
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
@@ -127,12 +136,14 @@ impl Converge {
                         stale.get_or_insert_with(|| Instant::now() + burst);
                     }
                     () = events::changed(&mut speaker_news) => break true,
+                    Ok(()) = self.config.changed() => break true,
                     () = tokio::time::sleep_until(stale.unwrap_or(again).min(again)) => break true,
                 }
             };
             if all {
                 self.seen = None;
                 stale = None;
+                self.policy = Policy::of(&self.config.borrow_and_update());
                 if !self.kernel.is_current().unwrap_or(true) {
                     tracing::error!("the namespace amphora-haproxy was made anew by somebody; starting over");
                     return;

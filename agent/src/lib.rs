@@ -13,6 +13,7 @@ pub mod loadbalancers;
 pub mod owner;
 pub mod plan;
 pub mod programs;
+pub mod reload;
 pub mod resolve;
 pub mod server;
 pub mod services;

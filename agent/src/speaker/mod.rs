@@ -28,13 +28,13 @@ use tokio::{
 pub use process::leave_previous;
 pub use view::{PeerView, View};
 
-use crate::crash;
+use crate::{config::Config, crash};
 
 /// More VIPs than this are read as the whole table.
 const ONE_BY_ONE: usize = 64;
 
 /// What the speaker shall be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// Its gRPC socket.
     pub socket: PathBuf,
@@ -52,11 +52,35 @@ pub struct Setup {
     pub supervise: bool,
 }
 
-/// One life of the speaker, configured up to its policies.
+impl Setup {
+    /// What a configuration says of it; `None` without `[bgp]`.
+    #[must_use]
+    pub fn of(config: &Config) -> Option<Self> {
+        let bgp = config.bgp.as_ref()?;
+        Some(Self {
+            socket: bgp.speaker.clone(),
+            local_as: bgp.local_as,
+            router_id: bgp.router_id,
+            bind: config.api.bind.ip(),
+            graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
+            peers: bgp.peers.iter().map(|p| p.peer.clone()).collect(),
+            // Whoever listens on the socket already is taken as it is.
+            supervise: true,
+        })
+    }
+
+    /// What it shall be now.
+    fn now(config: &watch::Receiver<Arc<Config>>) -> Self {
+        Self::of(&config.borrow()).expect("[bgp] neither comes nor goes while the agent runs (reload.rs)")
+    }
+}
+
+/// One life of the speaker, configured up to its policies. A changed configuration begins another.
 #[derive(Debug)]
 pub struct Live {
     number: u64,
     speaker: Speaker,
+    setup: Setup,
     peers_set: AtomicBool,
 }
 
@@ -87,22 +111,21 @@ pub type Announced = BTreeMap<Prefix, Option<Announcement>>;
 /// The converging task's end.
 #[derive(Debug)]
 pub struct Link {
-    setup: Arc<Setup>,
     state: watch::Receiver<State>,
     /// The number of the life that has gone silent.
     lost: mpsc::Sender<u64>,
 }
 
 impl Link {
-    /// Starts the keeper and returns the two ends, and the keeper, which never ends. To be called within a runtime.
+    /// Starts the keeper and returns the two ends, and the keeper, which never ends. To be called within a runtime, and
+    /// with a configuration that has `[bgp]`.
     #[must_use]
-    pub fn start(setup: Setup) -> (Self, View, JoinHandle<()>) {
-        let setup = Arc::new(setup);
+    pub fn start(config: watch::Receiver<Arc<Config>>) -> (Self, View, JoinHandle<()>) {
         let (told, state) = watch::channel(State::Down("the speaker is being looked for".into()));
         let (lost, silent) = mpsc::channel(8);
-        let keeper = tokio::spawn(keeper::keep(setup.clone(), told, silent));
-        let view = View::new(setup.clone(), state.clone());
-        (Self { setup, state, lost }, view, keeper)
+        let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent));
+        let view = View::new(config, state.clone());
+        (Self { state, lost }, view, keeper)
     }
 
     /// Comings and goings of the speaker.
@@ -172,7 +195,7 @@ impl Link {
     pub async fn settle(&self) {
         let Some(live) = self.live().filter(|l| !l.peers_set.load(Ordering::Relaxed)) else { return };
         crash::point("speaker: before the sessions");
-        match live.speaker.set_peers(&self.setup.peers, self.setup.graceful_restart).await {
+        match live.speaker.set_peers(&live.setup.peers, live.setup.graceful_restart).await {
             Ok(difference) => {
                 tracing::info!(?difference, "sessions set up");
                 live.peers_set.store(true, Ordering::Relaxed);
