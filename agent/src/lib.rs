@@ -1,12 +1,14 @@
 //! The agent inside a load-balancer VM (an amphora).
 
 pub mod api;
+pub mod child;
 pub mod config;
 pub mod converge;
 mod crash;
 pub mod deadman;
 pub mod files;
 pub mod kernel;
+pub mod keepalivedlvs;
 pub mod loadbalancers;
 pub mod owner;
 pub mod plan;

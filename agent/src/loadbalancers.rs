@@ -108,7 +108,7 @@ fn configuration_in(root: &Directory, id: &LbId) -> io::Result<Option<Vec<u8>>> 
 }
 
 /// The names in a directory, sorted; those that are not UTF-8 are none of ours.
-fn names(path: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path)? {
         names.extend(entry?.file_name().into_string());
@@ -118,7 +118,7 @@ fn names(path: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Whether the process of a pid file's first line exists.
-fn is_running(pid_file: &[u8]) -> bool {
+pub(crate) fn is_running(pid_file: &[u8]) -> bool {
     let text = String::from_utf8_lossy(pid_file);
     let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
     pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
