@@ -8,6 +8,7 @@ mod crash;
 pub mod deadman;
 pub mod files;
 pub mod haproxy;
+pub mod heartbeat;
 pub mod kernel;
 pub mod keepalivedlvs;
 pub mod loadbalancers;

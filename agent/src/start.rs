@@ -13,23 +13,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Sources},
+    config::{Config, Sources, VipMode},
     converge::Converge,
     deadman::{self, Lock},
-    kernel::Kernel,
-    owner::Owner,
+    heartbeat::{self, Heartbeats, Reading},
+    kernel::{Kernel, NAMESPACE},
+    owner::{Owner, Shared},
     reload::{Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
+    services::{Backend, Direct, Places, Services},
     speaker::{self, Link},
     state::LogError,
 };
 
 /// How long a predecessor may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(15); // it gives its last requests 10
+
+/// How long services wait at the start for what the kernel is to hold.
+const FIRST_PASS: Duration = Duration::from_secs(5);
 
 /// Why the agent did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,12 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// Nobody to run haproxy.
+    #[error("services cannot be run")]
+    Services(#[source] io::Error),
+    /// No thread for them.
+    #[error("heartbeats cannot start")]
+    Heartbeats(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -96,12 +107,18 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
+    let heartbeats = Heartbeats::start(running.subscribe(), heartbeat_sources(owner.shared().clone()))
+        .map_err(StartError::Heartbeats)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
     if running.current().bgp.is_some() {
         let (l, v, k) = Link::start(running.subscribe());
         (link, view, keeper) = (Some(l), Some(v), Some(k));
     }
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
+    let mut converge = tokio::spawn(converge.run());
+    // A service that is started at boot may bind its addresses.
+    let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
+    let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
@@ -112,6 +129,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         progress,
         kernel,
         speaker: view,
+        services,
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
         management: management.into(),
@@ -121,7 +139,6 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         running: running.clone(),
     });
     let stop = CancellationToken::new();
-    let mut converge = tokio::spawn(converge.run());
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
@@ -132,6 +149,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
+            () = ended(heartbeats.thread()) => return Err(StartError::Task("heartbeats'")),
             () = ended(&owner_thread) => return Err(StartError::Task("owning")),
         }
     }
@@ -139,6 +157,27 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What the heartbeats ask of the other parts.
+fn heartbeat_sources(state: Arc<Shared>) -> heartbeat::Sources {
+    // Where a VIP was plugged, its own mode counts; before that, what the next one would get.
+    let keepalived_counts = move |config: &Config| {
+        let modes: Vec<_> = state.read(|desired| desired.plugs.values().map(|plug| plug.mode).collect());
+        let modes = if modes.is_empty() { vec![config.distributor.vip_mode] } else { modes };
+        modes.contains(&VipMode::Interface)
+    };
+    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: Box::new(|_| Reading::default()) }
+}
+
+fn places(directory: &Path) -> Places {
+    Places {
+        definitions: directory.join("services"),
+        runtime: "/run/amphora-agent/services".into(),
+        logs: "/var/log".into(),
+        namespace: NAMESPACE.to_owned(),
+        helper: "/proc/self/exe".into(),
+    }
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
