@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Done, Error, Setting, exists, name, on_disk, service, socket};
+use super::{Done, Error, Setting, exists, name, on_disk, service};
 use crate::{
     crash,
     files::Directory,
+    heartbeat,
     loadbalancers::LbId,
     services::{ServiceError, ServiceName, Services, Status},
 };
@@ -16,6 +17,8 @@ const RELOADS: usize = 3;
 const FRESH: Duration = Duration::from_secs(15);
 /// How long a haproxy that has ended may take to be started again.
 const RESTART: Duration = Duration::from_secs(5);
+/// How long haproxy may take to tell the state of its servers.
+const STATE: Duration = Duration::from_secs(2);
 
 /// Starts haproxy. That somebody is at it already is fine.
 pub(super) async fn start(services: &Services, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
@@ -121,8 +124,11 @@ async fn back(services: &Services, name: &ServiceName) -> Option<Instant> {
 
 async fn save_state(setting: &Setting, lb: &LbId) -> Result<(), Error> {
     let what = "save the servers' state";
-    let state = socket::servers_state(&service::socket(&setting.paths, lb)).await;
+    let until = tokio::time::Instant::now() + STATE;
+    let state = heartbeat::ask(&service::socket(&setting.paths, lb), "show servers state", until).await;
     let state = state.map_err(|error| Error::Files { what, cause: error.to_string() })?;
+    // haproxy ends it with an empty line and reads it back only with one end of line.
+    let state = state.trim_end().to_owned() + "\n";
     let keep = move |_: &Directory, directory: &Directory| directory.replace(&name("servers-state"), state.as_bytes());
     on_disk(what, &setting.paths, lb, keep).await
 }

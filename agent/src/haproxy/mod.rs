@@ -10,7 +10,6 @@ mod edit;
 mod life;
 mod peer;
 mod service;
-mod socket;
 mod turns;
 
 use std::{io, path::PathBuf, sync::Arc};
