@@ -8,6 +8,7 @@ mod crash;
 pub mod deadman;
 pub mod files;
 pub mod kernel;
+pub mod keepalived;
 pub mod keepalivedlvs;
 pub mod loadbalancers;
 pub mod owner;
@@ -20,5 +21,6 @@ pub mod services;
 pub mod speaker;
 mod start;
 pub mod state;
+pub mod vrrp;
 
 pub use start::{StartError, run};

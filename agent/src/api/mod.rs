@@ -3,6 +3,7 @@
 //! A handler parses, has the owner commit, waits where the call promises that the work is done, and words
 //! the answer. It decides nothing else.
 
+pub mod action;
 pub mod body;
 pub mod certificate;
 pub mod certificates;
@@ -15,6 +16,8 @@ pub mod info;
 pub mod interface;
 pub mod listeners;
 pub mod plug;
+pub mod udp_listener;
+pub mod vrrp;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -145,6 +148,10 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(certificate::update))
         .routes(routes!(config::update))
         .routes(routes!(interface::interface))
+        .routes(routes!(vrrp::upload))
+        .routes(routes!(vrrp::act))
+        .routes(routes!(udp_listener::upload))
+        .routes(routes!(udp_listener::configuration))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
         .routes(routes!(distributor::amphorae::unregister))
