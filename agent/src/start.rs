@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Sources},
     converge::Converge,
     deadman::{self, Lock},
-    kernel::Kernel,
+    kernel::{Kernel, NAMESPACE},
     owner::Owner,
     reload::{Running, SetDebug},
     resolve::Policy,
@@ -24,12 +24,16 @@ use crate::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
+    services::{Backend, Direct, Places, Services},
     speaker::{self, Link},
     state::LogError,
 };
 
 /// How long a predecessor may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(15); // it gives its last requests 10
+
+/// How long services wait at the start for what the kernel is to hold.
+const FIRST_PASS: Duration = Duration::from_secs(5);
 
 /// Why the agent did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,9 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// Nobody to run haproxy.
+    #[error("services cannot be run")]
+    Services(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -103,6 +110,11 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     }
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
 
+    let mut converge = tokio::spawn(converge.run());
+    // A service that is started at boot may bind its addresses.
+    let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
+    let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
+
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
@@ -112,6 +124,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         progress,
         kernel,
         speaker: view,
+        services,
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
         management: management.into(),
@@ -121,7 +134,6 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         running: running.clone(),
     });
     let stop = CancellationToken::new();
-    let mut converge = tokio::spawn(converge.run());
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
@@ -185,6 +197,16 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
     let global = |index| used.iter().any(|a| a.index == index && a.scope == netns::Scope::Global);
     let links = kernel.outside().links().await?;
     Ok(links.into_iter().map(|l| l.index).filter(|i| global(*i)).collect())
+}
+
+fn places(directory: &Path) -> Places {
+    Places {
+        definitions: directory.join("services"),
+        runtime: "/run/amphora-agent/services".into(),
+        logs: "/var/log".into(),
+        namespace: NAMESPACE.to_owned(),
+        helper: "/proc/self/exe".into(),
+    }
 }
 
 /// Reads the configuration again where waiting for a disk holds nobody up.

@@ -33,6 +33,7 @@ use crate::{
     owner::Owner,
     reload::Running,
     resolve::Policy,
+    services::Services,
     speaker::View,
     state::VipMode,
 };
@@ -54,6 +55,8 @@ pub struct App {
     pub kernel: Kernel,
     /// The speaker, to look at; absent without `[bgp]`.
     pub speaker: Option<View>,
+    /// haproxy, keepalived and the like, to be started and stopped.
+    pub services: Services,
     /// What the configuration says about plugs and announcements. This and the other parts of the configuration are as
     /// they were when the call came.
     pub policy: Arc<Policy>,

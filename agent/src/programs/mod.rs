@@ -3,16 +3,29 @@
 //! Which of them it is, is said by the name it was called by (a link to it), or by its first argument:
 //! `amphora-agent haproxy-vrrp-check ...`. Anything else is the agent itself.
 
+mod health_checker;
+pub mod masquerade;
+mod vrrp_check;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use crate::services::direct::exec;
+
 /// A program, given its arguments without its own name.
 pub type Program = fn(&[OsString]) -> ExitCode;
 
-const PROGRAMS: &[(&str, Program)] = &[("deadman", deadman)];
+const PROGRAMS: &[(&str, Program)] = &[
+    ("deadman", deadman),
+    ("run-service", exec::run),
+    ("amphora-health-checker", health_checker::main),
+    ("haproxy-vrrp-check", vrrp_check::main),
+    ("lvs-masquerade", masquerade::main),
+    ("lvs-masquerade.sh", masquerade::main),
+];
 
 /// The program a command line (with its name first) calls for, and its own arguments; `None` is the agent.
 #[must_use]

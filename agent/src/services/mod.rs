@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use tokio::sync::broadcast;
 
-pub use direct::Direct;
+pub use direct::{Direct, Places};
 pub use error::ServiceError;
 pub use service::{ReloadSignal, Sandbox, Service, ServiceName};
 

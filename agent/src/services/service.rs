@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use nix::sys::signal::Signal;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::{files::Name, loadbalancers::LbId};
@@ -88,8 +88,8 @@ pub enum ReloadSignal {
 impl ReloadSignal {
     pub(super) fn signal(self) -> Signal {
         match self {
-            Self::Hup => Signal::SIGHUP,
-            Self::Usr2 => Signal::SIGUSR2,
+            Self::Hup => Signal::HUP,
+            Self::Usr2 => Signal::USR2,
         }
     }
 }
@@ -118,7 +118,7 @@ pub struct Service {
     /// Variables besides `PATH` and what the backend sets.
     pub environment: BTreeMap<String, String>,
     /// Whether the main process says `READY=1` when it has started and `RELOADING=1`, `READY=1` around a reload
-    /// (sd_notify(3)). Without, it has started when it has been executed, and a reload is over when it is told.
+    /// (`sd_notify(3)`). Without, it has started when it has been executed, and a reload is over when it is told.
     pub notify: bool,
     /// Services that are started before this one when both are, at boot: not a dependency.
     pub after: Vec<ServiceName>,
@@ -153,7 +153,8 @@ impl Service {
     /// systemd's `RestartSec=`.
     pub const RESTART_DELAY: Duration = Duration::from_millis(100);
 
-    /// A service with what is usual: SIGHUP, no checks, no notification, systemd's 90 s to start and to stop, the
+    /// A service with what is usual: SIGHUP, no checks, no notification, 30 s to start and 20 s
+    /// to stop (a caller of the API waits a minute), the
     /// limit on files that Octavia sets.
     #[must_use]
     pub fn new(name: ServiceName, description: &str, command: Vec<String>) -> Self {
@@ -169,8 +170,8 @@ impl Service {
             after: Vec::new(),
             before: Vec::new(),
             limit_nofile: 2_600_000, // octavia/amphorae/backends/agent/api_server/templates/systemd.conf.j2
-            start_timeout: Duration::from_secs(90),
-            stop_timeout: Duration::from_secs(90),
+            start_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(20),
             sandbox: Sandbox::default(),
         }
     }
