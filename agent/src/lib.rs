@@ -10,6 +10,7 @@ pub mod files;
 pub mod haproxy;
 pub mod heartbeat;
 pub mod kernel;
+pub mod keepalived;
 pub mod keepalivedlvs;
 pub mod loadbalancers;
 pub mod owner;
@@ -22,5 +23,6 @@ pub mod services;
 pub mod speaker;
 mod start;
 pub mod state;
+pub mod vrrp;
 
 pub use start::{StartError, run};

@@ -124,6 +124,21 @@ pub fn configuration(base: &Path, id: &LbId) -> io::Result<Option<Vec<u8>>> {
     Directory::open(base)?.map_or(Ok(None), |root| configuration_in(&root, id))
 }
 
+/// The load balancers that have a haproxy configuration, sorted.
+///
+/// # Errors
+/// The system's.
+pub fn with_haproxy(base: &Path) -> io::Result<Vec<LbId>> {
+    let Some(root) = Directory::open(base)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for id in names(base)?.iter().filter_map(|name| LbId::new(name)) {
+        if configuration_in(&root, &id)?.is_some() {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
 fn configuration_in(root: &Directory, id: &LbId) -> io::Result<Option<Vec<u8>>> {
     let file = Name::new("haproxy.cfg").expect("a literal");
     root.inner(id.name())?.map_or(Ok(None), |directory| directory.read(&file))

@@ -17,6 +17,8 @@ pub mod interface;
 pub mod listeners;
 pub mod loadbalancer;
 pub mod plug;
+pub mod udp_listener;
+pub mod vrrp;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -156,6 +158,10 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(certificate::update))
         .routes(routes!(config::update))
         .routes(routes!(interface::interface))
+        .routes(routes!(vrrp::upload))
+        .routes(routes!(vrrp::act))
+        .routes(routes!(udp_listener::upload))
+        .routes(routes!(udp_listener::configuration))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
         .routes(routes!(distributor::amphorae::unregister))

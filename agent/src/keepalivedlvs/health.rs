@@ -17,10 +17,12 @@ use super::{
     files,
     table::{self, Counters, Service, Table},
 };
-use crate::child;
+use crate::{child, loadbalancers::LbId};
 
 /// How long `ipvsadm` may take; heartbeats wait for it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long keepalived has to set the kernel up after it has read its configuration.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// A listener whose keepalived runs. In a heartbeat its status is `OPEN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,13 +108,23 @@ fn ipvsadm(namespace: &Namespace) -> Option<BTreeMap<Service, Counters>> {
     }
 }
 
-/// A configuration newer than the checker that shall use it: a member it adds is not down, it is not there yet. The
-/// checker's pid file is as old as the configuration in effect: keepalived writes it at its start, and
-/// [`super::act`] touches it after a reload.
-fn is_restarting(base: &Path, id: &crate::loadbalancers::LbId) -> bool {
-    let modified = |name: String| std::fs::metadata(files::directory(base).join(name)).and_then(|m| m.modified());
-    let configured = modified(files::configuration_name(id)).unwrap_or(SystemTime::UNIX_EPOCH);
-    modified(files::pid_names(id)[2].clone()).map_or(true, |in_effect| configured > in_effect)
+/// Whether what the kernel holds is not what is configured yet: then a member that is not there is not down. The
+/// checker's pid file is as old as the configuration in effect: keepalived writes it at its start, and [`in_effect`]
+/// after a reload.
+fn is_restarting(base: &Path, id: &LbId) -> bool {
+    let modified = |name: &str| std::fs::metadata(files::directory(base).join(name)).and_then(|m| m.modified());
+    let configured = modified(&files::configuration_name(id)).unwrap_or(SystemTime::UNIX_EPOCH);
+    let [_, _, checker] = files::pid_names(id);
+    modified(&checker)
+        .map_or(true, |since| configured > since || since.elapsed().is_ok_and(|elapsed| elapsed < SETTLING))
+}
+
+/// The stored configuration is in effect since now: its keepalived has read it again.
+pub(super) fn in_effect(base: &Path, id: &LbId) {
+    let [_, _, checker] = files::pid_names(id);
+    let touched = std::fs::File::open(files::directory(base).join(checker)).and_then(|f| f.set_modified(SystemTime::now()));
+    // Without a pool there is no checker, and no member to be taken for down.
+    touched.unwrap_or_else(|error| tracing::debug!(%id, %error, "the checker's pid file cannot be touched"));
 }
 
 /// What is to be said of one listener.
