@@ -1,13 +1,17 @@
 //! The agent inside a load-balancer VM (an amphora).
 
 pub mod api;
+pub mod child;
 pub mod config;
 pub mod converge;
 mod crash;
 pub mod deadman;
 pub mod files;
+pub mod haproxy;
 pub mod heartbeat;
 pub mod kernel;
+pub mod keepalived;
+pub mod keepalivedlvs;
 pub mod loadbalancers;
 pub mod owner;
 pub mod plan;
@@ -19,5 +23,6 @@ pub mod services;
 pub mod speaker;
 mod start;
 pub mod state;
+pub mod vrrp;
 
 pub use start::{StartError, run};
