@@ -122,6 +122,23 @@ fn configuration_in(root: &Directory, id: &LbId) -> io::Result<Option<Vec<u8>>> 
     root.inner(id.name())?.map_or(Ok(None), |directory| directory.read(&file))
 }
 
+/// The load balancers whose haproxy runs: those with a configuration and a process (Octavia's `is_lb_running`). Reads no configuration, for it is asked at every heartbeat.
+///
+/// # Errors
+/// The system's, where the directory is there and cannot be read.
+pub fn running(base: &Path) -> io::Result<Vec<LbId>> {
+    let names = match names(base) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names?,
+    };
+    let runs = |id: &LbId| {
+        let directory = base.join(id.name().as_str());
+        let pid = || std::fs::read(directory.join(format!("{id}.pid")));
+        directory.join("haproxy.cfg").is_file() && pid().is_ok_and(|pid| is_running(&pid))
+    };
+    Ok(names.iter().filter_map(|name| LbId::new(name)).filter(runs).collect())
+}
+
 /// The names in a directory, sorted; those that are not UTF-8 are none of ours.
 pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Sources},
+    config::{Config, Sources, VipMode},
     converge::Converge,
     deadman::{self, Lock},
+    heartbeat::{self, Heartbeats, Reading},
     kernel::{Kernel, NAMESPACE},
-    owner::Owner,
+    owner::{Owner, Shared},
     reload::{Running, SetDebug},
     resolve::Policy,
     server::{
@@ -68,6 +69,9 @@ pub enum StartError {
     /// Nobody to run haproxy.
     #[error("services cannot be run")]
     Services(#[source] io::Error),
+    /// No thread for them.
+    #[error("heartbeats cannot start")]
+    Heartbeats(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -103,13 +107,14 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
+    let heartbeats = Heartbeats::start(running.subscribe(), heartbeat_sources(owner.shared().clone()))
+        .map_err(StartError::Heartbeats)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
     if running.current().bgp.is_some() {
         let (l, v, k) = Link::start(running.subscribe());
         (link, view, keeper) = (Some(l), Some(v), Some(k));
     }
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
-
     let mut converge = tokio::spawn(converge.run());
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
@@ -144,6 +149,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
+            () = ended(heartbeats.thread()) => return Err(StartError::Task("heartbeats'")),
             () = ended(&owner_thread) => return Err(StartError::Task("owning")),
         }
     }
@@ -151,6 +157,27 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What the heartbeats ask of the other parts.
+fn heartbeat_sources(state: Arc<Shared>) -> heartbeat::Sources {
+    // Where a VIP was plugged, its own mode counts; before that, what the next one would get.
+    let keepalived_counts = move |config: &Config| {
+        let modes: Vec<_> = state.read(|desired| desired.plugs.values().map(|plug| plug.mode).collect());
+        let modes = if modes.is_empty() { vec![config.distributor.vip_mode] } else { modes };
+        modes.contains(&VipMode::Interface)
+    };
+    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: Box::new(|_| Reading::default()) }
+}
+
+fn places(directory: &Path) -> Places {
+    Places {
+        definitions: directory.join("services"),
+        runtime: "/run/amphora-agent/services".into(),
+        logs: "/var/log".into(),
+        namespace: NAMESPACE.to_owned(),
+        helper: "/proc/self/exe".into(),
+    }
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
@@ -197,16 +224,6 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
     let global = |index| used.iter().any(|a| a.index == index && a.scope == netns::Scope::Global);
     let links = kernel.outside().links().await?;
     Ok(links.into_iter().map(|l| l.index).filter(|i| global(*i)).collect())
-}
-
-fn places(directory: &Path) -> Places {
-    Places {
-        definitions: directory.join("services"),
-        runtime: "/run/amphora-agent/services".into(),
-        logs: "/var/log".into(),
-        namespace: NAMESPACE.to_owned(),
-        helper: "/proc/self/exe".into(),
-    }
 }
 
 /// Reads the configuration again where waiting for a disk holds nobody up.

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, UdpSocket},
     pin::pin,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bgp::{Error, Global, Speaker};
@@ -36,16 +36,15 @@ pub(super) async fn keep(
     loop {
         config.mark_unchanged();
         let setup = Setup::now(&config);
-        if setup.supervise {
-            process.ensure(&setup).await;
-        }
+        process.ensure(&setup).await;
         match open(&setup).await {
             Ok(speaker) => {
                 (number, failures) = (number + 1, 0);
                 let events = pin!(speaker.watch());
                 tracing::info!(api = ?speaker.api(), "the speaker is up");
-                let peers_set = AtomicBool::new(false);
-                let live = Arc::new(Live { number, speaker: speaker.clone(), setup: setup.clone(), peers_set });
+                let made = std::fs::metadata(&setup.socket).and_then(|socket| socket.modified());
+                let (since, peers_set) = (made.unwrap_or_else(|_| SystemTime::now()), AtomicBool::new(false));
+                let live = Arc::new(Live { number, speaker: speaker.clone(), since, setup: setup.clone(), peers_set });
                 state.send_replace(State::Up(live));
                 tokio::select! {
                     why = over(events, &mut silent, number, &process) => {
@@ -66,9 +65,7 @@ pub(super) async fn keep(
                     }
                     state.send_replace(State::Down(why.into()));
                 }
-                if let OpenError::Other { .. } = error
-                    && setup.supervise
-                {
+                if let OpenError::Other { .. } = error {
                     tracing::warn!("stopping gobgpd to start it with the configured AS and router id");
                     stop_behind(&setup.socket).await;
                 }

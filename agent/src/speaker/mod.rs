@@ -17,9 +17,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
-use bgp::{Announcement, Asn, Change, Error, Peer, Prefix, RestartTime, Speaker, Table};
+use bgp::{Announcement, Asn, Change, Error, Peer, Prefix, RestartTime, SessionState, Speaker, Table};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -32,6 +33,8 @@ use crate::{config::Config, crash};
 
 /// More VIPs than this are read as the whole table.
 const ONE_BY_ONE: usize = 64;
+/// A session this old has seen the End-of-RIB, which gobgpd defers by a second; its ages are cut to whole seconds.
+const TOLD: Duration = Duration::from_secs(3);
 
 /// What the speaker shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +51,6 @@ pub struct Setup {
     pub graceful_restart: Option<RestartTime>,
     /// The sessions.
     pub peers: Vec<Peer>,
-    /// Start gobgpd ourselves when nobody listens on the socket.
-    pub supervise: bool,
 }
 
 impl Setup {
@@ -64,8 +65,6 @@ impl Setup {
             bind: config.api.bind.ip(),
             graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
             peers: bgp.peers.iter().map(|p| p.peer.clone()).collect(),
-            // Whoever listens on the socket already is taken as it is.
-            supervise: true,
         })
     }
 
@@ -80,6 +79,8 @@ impl Setup {
 pub struct Live {
     number: u64,
     speaker: Speaker,
+    /// When it began: when gobgpd made its socket.
+    since: SystemTime,
     setup: Setup,
     peers_set: AtomicBool,
 }
@@ -145,6 +146,32 @@ impl Link {
             State::Up(live) => Some(live.clone()),
             State::Down(_) => None,
         }
+    }
+
+    /// Which of its lives the speaker is in; `None` while there is none.
+    #[must_use]
+    pub fn life(&self) -> Option<u64> {
+        self.live().map(|live| live.number)
+    }
+
+    /// Whether a peer may hold routes that only an earlier life of the speaker knew of. With graceful restart it keeps
+    /// them (RFC 4724, section 4.2) until this one has told it all it has, or the restart time is over; and it begins
+    /// to count when it notices, at the latest after the hold time.
+    pub async fn is_stale(&self) -> bool {
+        let Some(live) = self.live() else { return false };
+        let Some(restart) = live.setup.graceful_restart else { return false };
+        let hold = live.setup.peers.iter().map(|p| p.hold_time.seconds()).max().unwrap_or_default();
+        let over = Duration::from_secs(u64::from(restart.seconds()) + u64::from(hold)) + TOLD;
+        // After a clock that was set back nothing is known of its age.
+        if live.since.elapsed().is_ok_and(|age| age > over) {
+            return false;
+        }
+        let Ok(sessions) = live.speaker.sessions().await else { return true };
+        let told = |peer: &Peer| {
+            let session = sessions.iter().find(|s| s.address == peer.address && s.state == SessionState::Established);
+            session.and_then(|s| s.since?.elapsed().ok()).is_some_and(|age| age >= TOLD)
+        };
+        !live.setup.peers.iter().all(told)
     }
 
     /// What the speaker holds of `asked`, or with `everything` all it holds; `None` while it cannot be asked.
