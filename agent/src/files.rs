@@ -9,7 +9,7 @@ use std::{
     fs::{DirBuilder, File, Permissions},
     io::{self, Read as _, Write as _},
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd as _, OwnedFd},
         unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     },
     path::Path,
@@ -176,6 +176,35 @@ impl Directory {
         self.unlink(name.as_str())?;
         crash::point("file: removed");
         self.sync()
+    }
+
+    /// Gives a file another name, in the place of whatever had that one; durable.
+    pub fn rename(&self, from: &Name, to: &Name) -> io::Result<()> {
+        let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        renameat(&self.0, from.as_str(), &self.0, to.as_str())?;
+        crash::point("file: renamed");
+        self.sync()
+    }
+
+    /// Removes a directory in this one with everything in it; also when it is not there. It is gone at once or not at
+    /// all: what a crash leaves of it has another name, and goes with the next removal.
+    pub fn remove_inner(&self, name: &Name) -> io::Result<()> {
+        let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        let aside = format!(".{name}.old");
+        // The kernel's path for an open directory; nothing in it is followed out of it.
+        let path = format!("/proc/self/fd/{}/{aside}", self.0.as_raw_fd());
+        let clear = || match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        clear()?;
+        match renameat(&self.0, name.as_str(), &self.0, aside.as_str()) {
+            Err(Errno::ENOENT) => return Ok(()),
+            renamed => renamed?,
+        }
+        self.sync()?;
+        crash::point("directory: set aside");
+        clear()
     }
 
     fn write(&self, temporary: &str, contents: &[u8], mode: u32) -> io::Result<()> {

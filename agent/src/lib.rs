@@ -7,6 +7,7 @@ pub mod converge;
 mod crash;
 pub mod deadman;
 pub mod files;
+pub mod haproxy;
 pub mod heartbeat;
 pub mod keepalived;
 pub mod keepalivedlvs;

@@ -94,6 +94,28 @@ pub fn overview(base: &Path) -> io::Result<Overview> {
     Ok(overview)
 }
 
+/// Who serves an id of the API's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A load balancer, by haproxy.
+    Haproxy,
+    /// A UDP or SCTP listener, by keepalived and LVS.
+    Lvs,
+}
+
+/// Who serves `id`; `None` where nobody knows it.
+///
+/// # Errors
+/// The system's, where its files are there and cannot be read.
+pub fn kind_of(base: &Path, id: &LbId) -> io::Result<Option<Kind>> {
+    if configuration(base, id)?.is_some() {
+        return Ok(Some(Kind::Haproxy));
+    }
+    let conf = Name::new(&format!("{LVS_PREFIX}{id}.conf")).expect("an id is short and plain");
+    let lvs = Directory::open(&base.join("lvs"))?.map(|lvs| lvs.read(&conf)).transpose()?.flatten();
+    Ok(lvs.map(|_| Kind::Lvs))
+}
+
 /// A load balancer's haproxy.cfg; `None` where there is no such load balancer.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ pub mod error;
 pub mod info;
 pub mod interface;
 pub mod listeners;
+pub mod loadbalancer;
 pub mod plug;
 pub mod udp_listener;
 pub mod vrrp;
@@ -29,6 +30,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     config::Paths,
     converge::{Progress, Report, Unready},
+    haproxy::Haproxy,
     kernel::Kernel,
     owner::Owner,
     reload::Running,
@@ -57,6 +59,8 @@ pub struct App {
     pub speaker: Option<View>,
     /// haproxy, keepalived and the like, to be started and stopped.
     pub services: Services,
+    /// The haproxies among them.
+    pub haproxy: Haproxy,
     /// What the configuration says about plugs and announcements. This and the other parts of the configuration are as
     /// they were when the call came.
     pub policy: Arc<Policy>,
@@ -147,6 +151,9 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(details::details))
         .routes(routes!(listeners::listeners))
         .routes(routes!(listeners::haproxy_configuration))
+        .routes(routes!(loadbalancer::upload))
+        .routes(routes!(loadbalancer::act))
+        .routes(routes!(loadbalancer::delete))
         .routes(routes!(certificates::upload, certificates::digest, certificates::delete))
         .routes(routes!(certificate::update))
         .routes(routes!(config::update))
