@@ -34,7 +34,8 @@ const NOT_OF_THE_CONFIGURATION: [&str; 4] =
 /// saying what it does on its output too: a start that fails is judged by that. `facility` is a number of `LOG_LOCAL`.
 #[must_use]
 pub fn command(configuration: &Path, facility: u8, pids: &[(&str, PathBuf)]) -> Vec<String> {
-    let start = [PROGRAM, "--dont-fork", "--log-console", &format!("--log-facility={facility}"), "-f"].map(str::to_owned);
+    let start =
+        [PROGRAM, "--dont-fork", "--log-console", &format!("--log-facility={facility}"), "-f"].map(str::to_owned);
     let path = |path: &Path| path.display().to_string();
     let pids = pids.iter().flat_map(|(option, pid)| [(*option).to_owned(), path(pid)]);
     start.into_iter().chain([path(configuration)]).chain(pids).collect()
@@ -104,7 +105,8 @@ fn complaints(text: &str) -> String {
 /// `(/dev/stdin: Line 13) ...` as `(Line 9) ...`: the client's line.
 fn renumbered(line: &str) -> String {
     let renumber = || {
-        let (number, rest) = line.strip_prefix('(')?.trim_start_matches("/dev/stdin: ").strip_prefix("Line ")?.split_once(')')?;
+        let (number, rest) =
+            line.strip_prefix('(')?.trim_start_matches("/dev/stdin: ").strip_prefix("Line ")?.split_once(')')?;
         let number = number.parse::<usize>().ok()?.checked_sub(PRELUDE.lines().count())?;
         Some(format!("(Line {number}){rest}"))
     };

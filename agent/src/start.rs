@@ -8,16 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use netns::Namespace;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Sources, VipMode},
+    config::{Config, Sources},
     converge::Converge,
     deadman::{self, Lock},
     haproxy::Haproxy,
-    heartbeat::{self, Heartbeats, Reading},
+    heartbeat::{self, Heartbeats},
     kernel::{Kernel, NAMESPACE},
     owner::{Owner, Shared},
     reload::{Running, SetDebug},
@@ -29,6 +30,7 @@ use crate::{
     services::{Backend, Direct, Places, Services},
     speaker::{self, Link},
     state::LogError,
+    vrrp,
 };
 
 /// How long a predecessor may take to end.
@@ -108,8 +110,11 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
-    let heartbeats = Heartbeats::start(running.subscribe(), heartbeat_sources(owner.shared().clone()))
-        .map_err(StartError::Heartbeats)?;
+    let heartbeats = Heartbeats::start(
+        running.subscribe(),
+        heartbeat_sources(owner.shared().clone(), kernel.inside().namespace().clone()),
+    )
+    .map_err(StartError::Heartbeats)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
     if running.current().bgp.is_some() {
         let (l, v, k) = Link::start(running.subscribe());
@@ -163,14 +168,10 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
 }
 
 /// What the heartbeats ask of the other parts.
-fn heartbeat_sources(state: Arc<Shared>) -> heartbeat::Sources {
-    // Where a VIP was plugged, its own mode counts; before that, what the next one would get.
-    let keepalived_counts = move |config: &Config| {
-        let modes: Vec<_> = state.read(|desired| desired.plugs.values().map(|plug| plug.mode).collect());
-        let modes = if modes.is_empty() { vec![config.distributor.vip_mode] } else { modes };
-        modes.contains(&VipMode::Interface)
-    };
-    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: Box::new(|_| Reading::default()) }
+fn heartbeat_sources(state: Arc<Shared>, namespace: Namespace) -> heartbeat::Sources {
+    let keepalived_counts =
+        move |config: &Config| !state.read(|desired| vrrp::is_routed(desired, config.distributor.vip_mode));
+    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: heartbeat::lvs::source(namespace) }
 }
 
 fn places(directory: &Path) -> Places {

@@ -14,6 +14,7 @@ mod beat;
 mod counters;
 mod envelope;
 mod fit;
+pub mod lvs;
 mod message;
 mod socket;
 mod stat;
