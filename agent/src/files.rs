@@ -64,6 +64,19 @@ impl fmt::Display for Name {
     }
 }
 
+/// Puts a file of mode 0600 in the place of the one at a path of the configuration: whole and durable, or not at all.
+/// Where that is a symbolic link, what it leads to is replaced, as by a writer that opens it.
+pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let path = match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        found => found?,
+    };
+    let unusable = || io::Error::other(format!("{}: not a plain file name", path.display()));
+    let name = path.file_name().and_then(|name| Name::new(name.to_str()?)).ok_or_else(unusable)?;
+    let directory = path.parent().map(Directory::open).transpose()?.flatten();
+    directory.ok_or(io::ErrorKind::NotFound)?.replace(&name, contents)
+}
+
 /// An open directory.
 #[derive(Debug)]
 pub struct Directory(OwnedFd);

@@ -6,6 +6,7 @@
 pub mod body;
 pub mod certificate;
 pub mod certificates;
+pub mod config;
 pub mod details;
 mod digest;
 pub mod distributor;
@@ -17,7 +18,7 @@ pub mod plug;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, extract::FromRef};
 use netns::Link;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -27,7 +28,9 @@ use crate::{
     converge::{Progress, Report, Unready},
     kernel::Kernel,
     owner::Owner,
+    reload::Running,
     resolve::Policy,
+    services::Services,
     speaker::View,
     state::VipMode,
 };
@@ -49,7 +52,10 @@ pub struct App {
     pub kernel: Kernel,
     /// The speaker, to look at; absent without `[bgp]`.
     pub speaker: Option<View>,
-    /// What the configuration says about plugs and announcements.
+    /// haproxy, keepalived and the like, to be started and stopped.
+    pub services: Services,
+    /// What the configuration says about plugs and announcements. This and the other parts of the configuration are as
+    /// they were when the call came.
     pub policy: Arc<Policy>,
     /// `[distributor] vip_mode`.
     pub default_mode: VipMode,
@@ -61,6 +67,26 @@ pub struct App {
     pub server_cert: Arc<Path>,
     /// Package versions.
     pub versions: info::Versions,
+    /// The configuration, to replace it.
+    pub running: Arc<Running>,
+}
+
+/// What the router holds; every call gets an [`App`] of its moment, so that a new configuration is in effect for the
+/// next call and does not change under a running one.
+#[derive(Clone, Debug)]
+struct Calls(App);
+
+impl FromRef<Calls> for App {
+    fn from_ref(Calls(app): &Calls) -> Self {
+        let config = app.running.current();
+        Self {
+            policy: Arc::new(Policy::of(&config)),
+            default_mode: config.distributor.vip_mode,
+            paths: Arc::new(config.paths.clone()),
+            server_cert: config.api.server_cert.as_path().into(),
+            ..app.clone()
+        }
+    }
 }
 
 impl App {
@@ -111,7 +137,7 @@ impl App {
 )]
 struct Doc;
 
-fn routes() -> OpenApiRouter<App> {
+fn routes() -> OpenApiRouter<Calls> {
     OpenApiRouter::with_openapi(Doc::openapi())
         .routes(routes!(info::version_discovery))
         .routes(routes!(info::info))
@@ -120,6 +146,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(listeners::haproxy_configuration))
         .routes(routes!(certificates::upload, certificates::digest, certificates::delete))
         .routes(routes!(certificate::update))
+        .routes(routes!(config::update))
         .routes(routes!(interface::interface))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
@@ -132,7 +159,7 @@ fn routes() -> OpenApiRouter<App> {
 /// The router of all calls; unknown ones get Octavia's 404 and 405.
 pub fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
-    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).with_state(app)
+    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).with_state(Calls(app))
 }
 
 /// The OpenAPI document, as it is checked in.
