@@ -9,7 +9,8 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 /// A program, given its arguments without its own name.
 pub type Program = fn(&[OsString]) -> ExitCode;
 
-const PROGRAMS: &[(&str, Program)] = &[("deadman", deadman), ("run-service", exec::run)];
+const PROGRAMS: &[(&str, Program)] =
+    &[("deadman", deadman), ("prometheus-proxy", crate::prometheus::program), ("run-service", exec::run)];
 
 /// The program a command line (with its name first) calls for, and its own arguments; `None` is the agent.
 #[must_use]

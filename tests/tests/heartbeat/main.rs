@@ -3,5 +3,6 @@
 
 mod calm;
 mod golden;
+mod prometheus;
 mod site;
 mod time;
