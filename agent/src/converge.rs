@@ -326,7 +326,11 @@ impl Converge {
 /// The part of the state a pass over a few registrations needs: all plugs, and those registrations.
 fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
     let some = dirty.vips.iter().filter_map(|v| desired.registrations.get_key_value(v));
-    Desired { plugs: desired.plugs.clone(), registrations: some.map(|(v, r)| (*v, r.clone())).collect() }
+    Desired {
+        plugs: desired.plugs.clone(),
+        registrations: some.map(|(v, r)| (*v, r.clone())).collect(),
+        silenced: desired.silenced,
+    }
 }
 
 /// Whose plug a step belongs to.

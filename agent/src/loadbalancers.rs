@@ -94,12 +94,49 @@ pub fn overview(base: &Path) -> io::Result<Overview> {
     Ok(overview)
 }
 
+/// Who serves an id of the API's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A load balancer, by haproxy.
+    Haproxy,
+    /// A UDP or SCTP listener, by keepalived and LVS.
+    Lvs,
+}
+
+/// Who serves `id`; `None` where nobody knows it.
+///
+/// # Errors
+/// The system's, where its files are there and cannot be read.
+pub fn kind_of(base: &Path, id: &LbId) -> io::Result<Option<Kind>> {
+    if configuration(base, id)?.is_some() {
+        return Ok(Some(Kind::Haproxy));
+    }
+    let conf = Name::new(&format!("{LVS_PREFIX}{id}.conf")).expect("an id is short and plain");
+    let lvs = Directory::open(&base.join("lvs"))?.map(|lvs| lvs.read(&conf)).transpose()?.flatten();
+    Ok(lvs.map(|_| Kind::Lvs))
+}
+
 /// A load balancer's haproxy.cfg; `None` where there is no such load balancer.
 ///
 /// # Errors
 /// The system's, where it is there and cannot be read.
 pub fn configuration(base: &Path, id: &LbId) -> io::Result<Option<Vec<u8>>> {
     Directory::open(base)?.map_or(Ok(None), |root| configuration_in(&root, id))
+}
+
+/// The load balancers that have a haproxy configuration, sorted.
+///
+/// # Errors
+/// The system's.
+pub fn with_haproxy(base: &Path) -> io::Result<Vec<LbId>> {
+    let Some(root) = Directory::open(base)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for id in names(base)?.iter().filter_map(|name| LbId::new(name)) {
+        if configuration_in(&root, &id)?.is_some() {
+            found.push(id);
+        }
+    }
+    Ok(found)
 }
 
 fn configuration_in(root: &Directory, id: &LbId) -> io::Result<Option<Vec<u8>>> {
@@ -125,7 +162,7 @@ pub fn running(base: &Path) -> io::Result<Vec<LbId>> {
 }
 
 /// The names in a directory, sorted; those that are not UTF-8 are none of ours.
-fn names(path: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path)? {
         names.extend(entry?.file_name().into_string());

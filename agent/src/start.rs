@@ -16,6 +16,7 @@ use crate::{
     config::{Config, Sources, VipMode},
     converge::Converge,
     deadman::{self, Lock},
+    haproxy::Haproxy,
     heartbeat::{self, Heartbeats, Reading},
     kernel::{Kernel, NAMESPACE},
     owner::{Owner, Shared},
@@ -124,11 +125,13 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
     let config = running.current();
+    let inside = kernel.inside().namespace().clone();
     let router = api::router(App {
         owner,
         progress,
         kernel,
         speaker: view,
+        haproxy: Haproxy::new(services.clone(), inside),
         services,
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
