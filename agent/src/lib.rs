@@ -16,6 +16,7 @@ pub mod loadbalancers;
 pub mod owner;
 pub mod plan;
 pub mod programs;
+pub mod prometheus;
 pub mod reload;
 pub mod resolve;
 pub mod server;
