@@ -8,7 +8,7 @@ use lab::{Amphora, Api, Family, addresses, picture};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{PATIENCE, fabric, inside, refused, routed_picture, running, start, vip, wait_route};
+use crate::support::{PATIENCE, fabric, inside, routed_picture, running, start, vip, wait_route};
 use crate::{serving, wait_on_tor};
 
 /// Takes `/usr/bin/gobgpd` away from a node, leaving this machine's alone, and gives it back by a rename.
