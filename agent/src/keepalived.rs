@@ -128,6 +128,11 @@ pub enum TestError {
 /// # Errors
 /// [`TestError::Refused`] with what keepalived says, each line once.
 pub fn test(configuration: &[u8], namespace: &Namespace) -> Result<(), TestError> {
+    // keepalived ends a line there, and would find nothing wrong with the rest.
+    if let Some(at) = configuration.iter().position(|byte| *byte == 0) {
+        let line = 1 + configuration[..at].iter().filter(|byte| **byte == b'\n').count();
+        return Err(TestError::Refused(format!("(Line {line}) a NUL byte")));
+    }
     let input = [PRELUDE.as_bytes(), configuration].concat();
     // From its standard input: it would leave a file of ours behind when it is killed.
     let mut command = Command::new(PROGRAM);

@@ -63,8 +63,9 @@ fn the_vip_moves_when_the_masters_haproxy_dies_and_stays_when_it_is_back() {
     wait_for("clients are answered by the master", PATIENCE, || answers(&fabric, old)).unwrap();
 
     // Another reload and start, as of a failover of the other: nothing moves.
-    put(&mut apis[first], "/1.0/vrrp/start", "").unwrap().success().unwrap();
-    put(&mut apis[first], &format!("/1.0/loadbalancer/{LB}/reload"), "").unwrap().success().unwrap();
+    let mut api = old.api().unwrap(); // the agent has closed an idle one meanwhile
+    put(&mut api, "/1.0/vrrp/start", "").unwrap().success().unwrap();
+    put(&mut api, &format!("/1.0/loadbalancer/{LB}/reload"), "").unwrap().success().unwrap();
     let steady = Instant::now();
     while steady.elapsed() < Duration::from_secs(7) {
         assert!(holds_vip(old) && !holds_vip(new), "the check has been run at least once since");
@@ -83,7 +84,7 @@ fn the_vip_moves_when_the_masters_haproxy_dies_and_stays_when_it_is_back() {
     println!("{test}: the VIP moved after {vip_moved:.1?}, clients were answered after {:.1?}", begin.elapsed());
 
     old.node().write_file(&format!("/var/lib/octavia/{LB}/haproxy.cfg"), haproxy(old), 0o600).unwrap();
-    put(&mut apis[first], &format!("/1.0/loadbalancer/{LB}/start"), "").unwrap().success().unwrap();
+    put(&mut old.api().unwrap(), &format!("/1.0/loadbalancer/{LB}/start"), "").unwrap().success().unwrap();
     let steady = Instant::now();
     while steady.elapsed() < Duration::from_secs(15) {
         assert!(holds_vip(new) && !holds_vip(old), "nopreempt");
@@ -91,7 +92,7 @@ fn the_vip_moves_when_the_masters_haproxy_dies_and_stays_when_it_is_back() {
     }
     // What the controller says to silence an amphora gives the VIP away at once.
     let begin = Instant::now();
-    put(&mut apis[1 - first], "/1.0/vrrp/stop", "").unwrap().success().unwrap();
+    put(&mut new.api().unwrap(), "/1.0/vrrp/stop", "").unwrap().success().unwrap();
     let back = || if holds_vip(old) && !holds_vip(new) { Ok(()) } else { Err("not yet") };
     wait_for("the VIP moves back", PATIENCE, back).unwrap();
     println!("{test}: after vrrp/stop the VIP moved in {:.1?}", begin.elapsed());
