@@ -18,9 +18,9 @@ impl Action {
     pub fn parse(name: &str) -> Result<Self, ApiError> {
         let name = name.to_lowercase();
         let all = [Self::Start, Self::Stop, Self::Reload];
-        all.into_iter().find(|action| action.name() == name).ok_or_else(|| {
-            ApiError::new(Status::BadRequest, "Invalid Request", format!("Unknown action: {name}"))
-        })
+        all.into_iter()
+            .find(|action| action.name() == name)
+            .ok_or_else(|| ApiError::new(Status::BadRequest, "Invalid Request", format!("Unknown action: {name}")))
     }
 
     /// Its name in lower case.

@@ -23,6 +23,7 @@ use crate::{
         plug::Done,
     },
     haproxy::{self, Setting},
+    keepalivedlvs,
     loadbalancers::{self, Kind, LbId},
 };
 
@@ -97,13 +98,13 @@ pub async fn act(
     State(app): State<App>,
     what: Result<Path<What>, PathRejection>,
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
-    let What { lb_id, action } = what.map_or_else(|_| What { lb_id: String::new(), action: String::new() }, |Path(w)| w);
+    let What { lb_id, action } =
+        what.map_or_else(|_| What { lb_id: String::new(), action: String::new() }, |Path(w)| w);
     let action = Action::parse(&action)?;
     serves_by_haproxy(&app, &lb_id)?;
     let lb = LbId::new(&lb_id).ok_or_else(|| unknown(&lb_id))?;
-    let id = lb.clone();
-    let kind = from_files(&app, move |base: &FsPath| loadbalancers::kind_of(base, &id)).await?;
-    let done = match kind {
+    let kind = kind_of(&app, &lb).await?;
+    let details = match kind {
         Some(Kind::Haproxy) => {
             let (haproxy, setting) = (&app.haproxy, setting(&app));
             let done = match action {
@@ -111,14 +112,22 @@ pub async fn act(
                 Action::Stop => haproxy.stop(&setting, &lb).await,
                 Action::Reload => haproxy.reload(&setting, &lb).await,
             };
-            done.map_err(|e| refusal(&e))?
+            match done.map_err(|e| refusal(&e))? {
+                haproxy::Done::Started => format!("Configuration file is valid\nhaproxy daemon for {lb} started"),
+                haproxy::Done::Stopped => format!("Listener {lb} stoped"),
+                _ => format!("Listener {lb} reloaded"),
+            }
         }
-        Some(Kind::Lvs) | None => return Err(unknown(&lb_id)),
-    };
-    let details = match done {
-        haproxy::Done::Started => format!("Configuration file is valid\nhaproxy daemon for {lb} started"),
-        haproxy::Done::Stopped => format!("Listener {lb} stoped"),
-        _ => format!("Listener {lb} reloaded"),
+        Some(Kind::Lvs) => {
+            let facility = app.running.current().logging.administrative_facility;
+            let done = keepalivedlvs::act(&app.services, &app.paths.base, &lb, action, facility).await;
+            let done = done.map_err(|e| {
+                let message = format!("Failed to {} keepalivedlvs listener {lb}", action.name());
+                ApiError::new(Status::Internal, message, e.text())
+            })?;
+            format!("keepalivedlvs listener {lb} {done}")
+        }
+        None => return Err(unknown(&lb_id)),
     };
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
 }
@@ -137,15 +146,18 @@ pub async fn act(
     )
 )]
 #[tracing::instrument(skip_all)]
-pub async fn delete(
-    State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Done>, ApiError> {
+pub async fn delete(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Result<Json<Done>, ApiError> {
     let id = id.map(|Path(id)| id).unwrap_or_default();
     serves_by_haproxy(&app, &id)?;
     // What can be no id is not there.
     if let Some(lb) = LbId::new(&id) {
-        app.haproxy.delete(&setting(&app), &lb).await.map_err(|e| refusal(&e))?;
+        if kind_of(&app, &lb).await? == Some(Kind::Lvs) {
+            let deleted = keepalivedlvs::delete(&app.services, &app.paths.base, &lb).await;
+            deleted.map_err(|e| ApiError::new(Status::Internal, "Error stopping keepalivedlvs", e.text()))?;
+        } else {
+            // Also where it is not there: it may have been cut short.
+            app.haproxy.delete(&setting(&app), &lb).await.map_err(|e| refusal(&e))?;
+        }
     }
     Ok(Json(Done { message: "OK", details: None }))
 }
@@ -159,8 +171,17 @@ fn unknown(id: &str) -> ApiError {
     ApiError::new(Status::NotFound, "Loadbalancer Not Found", format!("No loadbalancer with UUID: {id}"))
 }
 
+async fn kind_of(app: &App, lb: &LbId) -> Result<Option<Kind>, ApiError> {
+    let lb = lb.clone();
+    from_files(app, move |base: &FsPath| loadbalancers::kind_of(base, &lb)).await
+}
+
 fn setting(app: &App) -> Setting {
-    Setting { paths: app.paths.clone(), amphora_id: app.policy.amphora_id.clone() }
+    Setting {
+        paths: app.paths.clone(),
+        amphora_id: app.policy.amphora_id.clone(),
+        active_standby: app.policy.active_standby,
+    }
 }
 
 fn refusal(error: &haproxy::Error) -> ApiError {

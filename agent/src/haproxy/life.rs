@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Done, Error, Setting, exists, name, on_disk, service};
+use super::{Done, Error, Setting, exists, name, on_disk, service, tell_keepalived};
 use crate::{
     crash,
     files::Directory,
@@ -42,6 +42,7 @@ pub(super) async fn start(services: &Services, setting: &Setting, lb: &LbId) -> 
 /// this haproxy.
 pub(super) async fn stop(services: &Services, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
     known(setting, lb).await?;
+    tell_keepalived(setting, Some(lb)).await?;
     crash::point("haproxy: before the stop");
     let stopped = match services.stop(&ServiceName::haproxy(lb)).await {
         Err(ServiceError::Unknown(_)) => Ok(()),
