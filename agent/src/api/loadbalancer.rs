@@ -97,7 +97,8 @@ pub async fn act(
     State(app): State<App>,
     what: Result<Path<What>, PathRejection>,
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
-    let What { lb_id, action } = what.map_or_else(|_| What { lb_id: String::new(), action: String::new() }, |Path(w)| w);
+    let What { lb_id, action } =
+        what.map_or_else(|_| What { lb_id: String::new(), action: String::new() }, |Path(w)| w);
     let action = Action::parse(&action)?;
     serves_by_haproxy(&app, &lb_id)?;
     let lb = LbId::new(&lb_id).ok_or_else(|| unknown(&lb_id))?;
@@ -137,10 +138,7 @@ pub async fn act(
     )
 )]
 #[tracing::instrument(skip_all)]
-pub async fn delete(
-    State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Done>, ApiError> {
+pub async fn delete(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Result<Json<Done>, ApiError> {
     let id = id.map(|Path(id)| id).unwrap_or_default();
     serves_by_haproxy(&app, &id)?;
     // What can be no id is not there.

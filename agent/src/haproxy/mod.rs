@@ -106,13 +106,7 @@ impl Haproxy {
 
     /// Takes a configuration: haproxy checks it, then it replaces the one there is. It is served after the next start or
     /// reload. One that is refused stays beside it as `haproxy.cfg.new-failed`.
-    pub async fn upload(
-        &self,
-        setting: &Setting,
-        lb: &LbId,
-        amphora_id: String,
-        body: Bytes,
-    ) -> Result<Done, Error> {
+    pub async fn upload(&self, setting: &Setting, lb: &LbId, amphora_id: String, body: Bytes) -> Result<Done, Error> {
         let (this, paths, id) = (self.clone(), setting.paths.clone(), lb.clone());
         let call = Call::Upload { amphora_id: amphora_id.clone(), body: body.clone() };
         self.turns.take(lb, call, async move { this.store(&paths, &id, &amphora_id, &body).await }).await
