@@ -120,9 +120,18 @@ impl Directory {
 
     /// Puts a file of mode 0600 in the place of whatever had that name: whole and durable, or not at all.
     pub fn replace(&self, name: &Name, contents: &[u8]) -> io::Result<()> {
+        self.put(name, contents, 0o600)
+    }
+
+    /// As [`Directory::replace`], for all to read (0644).
+    pub fn publish(&self, name: &Name, contents: &[u8]) -> io::Result<()> {
+        self.put(name, contents, 0o644)
+    }
+
+    fn put(&self, name: &Name, contents: &[u8], mode: u32) -> io::Result<()> {
         let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = name.temporary();
-        let replaced = self.write(&temporary, contents).and_then(|()| {
+        let replaced = self.write(&temporary, contents, mode).and_then(|()| {
             crash::point("file: written");
             Ok(renameat(&self.0, temporary.as_str(), &self.0, name.as_str())?)
         });
@@ -143,11 +152,11 @@ impl Directory {
         self.sync()
     }
 
-    fn write(&self, temporary: &str, contents: &[u8]) -> io::Result<()> {
+    fn write(&self, temporary: &str, contents: &[u8], mode: u32) -> io::Result<()> {
         self.unlink(temporary)?; // a crash may have left it, under whatever mode
         let how = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.0, temporary, how, Mode::from_bits_truncate(0o600))?);
-        file.set_permissions(Permissions::from_mode(0o600))?; // whatever the umask
+        file.set_permissions(Permissions::from_mode(mode))?; // whatever the umask
         file.write_all(contents)?;
         file.sync_all()
     }

@@ -3,13 +3,20 @@
 //! Which of them it is, is said by the name it was called by (a link to it), or by its first argument:
 //! `amphora-agent haproxy-vrrp-check ...`. Anything else is the agent itself.
 
-use crate::services::direct::exec;
+mod netns;
+
+use crate::services::{direct::exec, reload_main};
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 /// A program, given its arguments without its own name.
 pub type Program = fn(&[OsString]) -> ExitCode;
 
-const PROGRAMS: &[(&str, Program)] = &[("deadman", deadman), ("run-service", exec::run)];
+const PROGRAMS: &[(&str, Program)] = &[
+    ("deadman", deadman),
+    ("run-service", exec::run),
+    ("reload-main", reload_main::run),
+    ("amphora-netns", netns::run),
+];
 
 /// The program a command line (with its name first) calls for, and its own arguments; `None` is the agent.
 #[must_use]
