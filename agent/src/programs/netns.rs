@@ -26,7 +26,10 @@ pub(super) fn run(_: &[OsString]) -> ExitCode {
 fn make() -> Result<(), Error> {
     let namespace = Namespace::create(NAMESPACE)?;
     for key in NONLOCAL_BIND {
-        namespace.set_sysctl(key, "1")?;
+        // Without, services wait for their addresses and nothing else; without a namespace they do not run.
+        if let Err(error) = namespace.set_sysctl(key, "1") {
+            eprintln!("amphora-netns: {}", with_causes(&error));
+        }
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
     let body: String = script.iter().map(|line| format!("{line} || exit 1\n")).collect();
     fs::write(results.join("run"), format!("#!/bin/sh\nexec >/results/log 2>&1\n{body}touch /results/well\n")).unwrap();
     let unit = format!(
-        "[Unit]\nRequires=amphora-netns.service\nAfter=amphora-netns.service multi-user.target\n[Service]\nType=exec\n\
+        "[Unit]\nWants=amphora-netns.service\nAfter=amphora-netns.service multi-user.target\n[Service]\nType=exec\n\
          Environment={BACKEND}=systemd {AGENT}={OUR_AGENT}\nExecStart=/bin/sh /results/run\n\
          ExecStopPost=/bin/systemctl --no-block poweroff\n"
     );
@@ -42,7 +42,17 @@ fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
     node.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).unwrap();
     let group = format!("/sys/fs/cgroup/{}", path(workdir.path().to_owned()).rsplit_once('/').unwrap().1);
     let enter = format!("mkdir -p {group} && echo 0 >{group}/cgroup.procs && exec \"$@\"");
-    let mut machine = command(["sh", "-c", &enter, "sh", "systemd-nspawn", "--quiet", "--boot", "--volatile=overlay"]);
+    let mut machine = command([
+        "sh",
+        "-c",
+        &enter,
+        "sh",
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        "--private-network",
+        "--volatile=overlay",
+    ]);
     machine.args(["--register=no", "--keep-unit", "--console=pipe", "-D", &path(tree.to_owned())]);
     machine.args(&binds).arg("systemd.wants=contract.service");
     let ended = node.spawn("nspawn", &mut machine).unwrap().wait(4 * PATIENCE);
