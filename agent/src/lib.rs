@@ -12,6 +12,7 @@ pub mod loadbalancers;
 pub mod owner;
 pub mod plan;
 pub mod programs;
+pub mod ramfs;
 pub mod reload;
 pub mod resolve;
 pub mod server;
