@@ -9,7 +9,7 @@ use std::{
     fs::{DirBuilder, File, Permissions},
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     },
     path::Path,
@@ -80,6 +80,12 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// An open directory.
 #[derive(Debug)]
 pub struct Directory(OwnedFd);
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Directory {
     /// Opens a directory of the configuration; symbolic links on the way to it are the operator's.

@@ -21,7 +21,7 @@ use crate::{
     kernel::{Kernel, NAMESPACE},
     owner::Owner,
     prometheus,
-    reload::{Running, SetDebug},
+    reload::{ReloadError, Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
@@ -138,6 +138,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         default_mode: config.distributor.vip_mode,
         management: management.into(),
         paths: Arc::new(config.paths.clone()),
+        require_ramfs: config.distributor.require_ramfs,
         server_cert: config.api.server_cert.as_path().into(),
         versions: Versions::default(),
         running: running.clone(),
@@ -225,11 +226,13 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
 /// Reads the configuration again where waiting for a disk holds nobody up.
 fn reload(running: Arc<Running>) {
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = running.reload() {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the configuration is not usable; the old one stays"
-            );
+        let stays = "the configuration is not usable; the old one stays";
+        match running.reload() {
+            Ok(()) => {}
+            Err(ReloadError::Unusable(problems)) => {
+                problems.iter().for_each(|problem| tracing::error!(%problem, "{stays}"));
+            }
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{stays}"),
         }
     });
 }
