@@ -33,7 +33,7 @@ use crate::{
     plan::{Address, Device, Have, Step, Want, kept, plan},
     resolve::{self, Closed, Policy},
     speaker::{Announced, Link, State},
-    state::{Desired, Plug, VipMode},
+    state::{Desired, VipMode},
 };
 
 /// How often everything is read again although nothing was heard.
@@ -64,6 +64,8 @@ pub struct Converge {
     failed: HashMap<Mac, Unready>,
     /// The addresses that could not be taken away in the last pass, and why.
     stuck: BTreeMap<IpAddr, String>,
+    /// Why the firewall could not be set in the last pass.
+    filter: Option<Unready>,
 }
 
 /// What a pass looks at.
@@ -95,7 +97,7 @@ impl Converge {
     pub fn new(shared: Arc<Shared>, kernel: Kernel, policy: Arc<Policy>, link: Option<Link>) -> (Self, Progress) {
         let (teller, progress) = report::channel();
         let (failed, stuck) = (HashMap::new(), BTreeMap::new());
-        (Self { shared, kernel, policy, link, teller, seen: None, failed, stuck }, progress)
+        (Self { shared, kernel, policy, link, teller, seen: None, failed, stuck, filter: None }, progress)
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
@@ -216,6 +218,7 @@ impl Converge {
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
         self.failed.clone_from(&seen.troubles);
         self.stuck.clear();
+        self.filter = None;
         for step in &to_kernel {
             // What could not be withdrawn stays bound.
             if !withdrawn && matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..)) {
@@ -224,7 +227,7 @@ impl Converge {
             }
             self.step(step, &desired, &mut outcome).await;
         }
-        self.report_kernel(scope, &desired, &want, &have);
+        self.report_kernel(scope, &want, &have);
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
         self.teller.reached(dirty.generation);
 
@@ -343,22 +346,29 @@ impl Converge {
                 let on_lo = desired.plugs.values().filter(|p| p.mode != VipMode::Interface);
                 self.failed.extend(on_lo.map(|p| (p.mac, why.clone())));
             }
+            // Nor may a virtual function without its firewall.
+            Step::Filter(_) => {
+                let plugs = desired.plugs.values().filter(|p| p.is_sriov).map(|p| p.mac);
+                let networks = desired.networks.values().filter(|n| n.is_sriov).map(|n| n.mac);
+                self.failed.extend(plugs.chain(networks).map(|mac| (mac, why.clone())));
+                self.filter = Some(why);
+            }
             _ => self.failed.extend(nic.map(|n| (n, why))),
         }
     }
 
-    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &Have) {
+    fn report_kernel(&self, scope: &Scope, want: &Want, have: &Have) {
         if !scope.everything {
             return;
         }
-        let unready = |plug: &Plug| Some((plug.primary(), self.failed.get(&plug.mac)?.clone()));
         let mut lingering = self.stuck.clone();
         if let (None, Some(link)) = (&have.announced, &self.link) {
             let why = format!("it may still be announced: {}", link.state().why());
             lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
         }
         self.teller.write(|report| {
-            report.plugs = desired.plugs.values().filter_map(unready).collect();
+            report.nics = self.failed.iter().map(|(mac, why)| (*mac, why.clone())).collect();
+            report.filter = self.filter.clone();
             report.lingering = lingering;
         });
     }
@@ -404,24 +414,32 @@ impl Converge {
     }
 }
 
-/// The part of the state a pass over a few registrations needs: all plugs, and those registrations.
+/// The part of the state a pass over a few registrations needs: all but the other registrations.
 fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
     let some = dirty.vips.iter().filter_map(|v| desired.registrations.get_key_value(v));
-    Desired { plugs: desired.plugs.clone(), registrations: some.map(|(v, r)| (*v, r.clone())).collect() }
+    let registrations = some.map(|(v, r)| (*v, r.clone())).collect();
+    let (plugs, networks) = (desired.plugs.clone(), desired.networks.clone());
+    Desired { plugs, networks, registrations, firewall: desired.firewall.clone() }
 }
 
 /// Whose plug a step belongs to.
 fn nic_of(step: &Step, desired: &Desired) -> Option<Mac> {
     let of_vip = |ip: IpAddr| desired.plug_of(ip).map(|p| p.mac);
     match step {
-        Step::Adopt(mac, _) | Step::SetMtu(mac, _) | Step::SetUp(mac) => Some(*mac),
+        Step::Adopt(mac, _) | Step::SetMtu(mac, _) | Step::Autoconf(mac) | Step::SetUp(mac) => Some(*mac),
         Step::AddAddress(a) | Step::DeleteAddress(a) => match a.device {
             Device::Nic(mac) => Some(mac),
             Device::Lo => of_vip(a.ip),
         },
         Step::AddRoute(_, path) | Step::AddHostRoute(_, path) | Step::DeleteRoute(_, path) => Some(path.nic),
         Step::AddRule(rule) | Step::DeleteRule(rule) => of_vip(rule.from),
-        // Those of `lo` are everybody's.
-        Step::Silence | Step::LoUp | Step::Withdraw(_) | Step::Announce(_) => None,
+        // Those of `lo` and of the firewall are everybody's.
+        Step::Silence
+        | Step::Unsilence
+        | Step::Filter(_)
+        | Step::Unfilter
+        | Step::LoUp
+        | Step::Withdraw(_)
+        | Step::Announce(_) => None,
     }
 }

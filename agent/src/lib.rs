@@ -6,6 +6,7 @@ pub mod converge;
 mod crash;
 pub mod deadman;
 pub mod files;
+pub mod firewall;
 pub mod kernel;
 pub mod loadbalancers;
 pub mod owner;

@@ -79,7 +79,7 @@ pub struct Committed {
 pub struct Dirty {
     /// The newest commit in it.
     pub generation: u64,
-    /// Plugs came or went.
+    /// Plugs, member networks or the firewall came, went or changed.
     pub plugs: bool,
     /// Registrations of these VIPs came or went.
     pub vips: BTreeSet<Prefix>,
@@ -125,7 +125,11 @@ impl Shared {
             dirty.generation = generation;
             for change in changes {
                 match &change {
-                    Change::Plug(_) | Change::Unplug(_) => dirty.plugs = true,
+                    Change::Plug(_)
+                    | Change::Unplug(_)
+                    | Change::PlugNetwork(_)
+                    | Change::UnplugNetwork(_)
+                    | Change::Firewall(_) => dirty.plugs = true,
                     Change::Register(r) => {
                         dirty.vips.insert(r.vip);
                         self.leaving(|l| l.remove(&r.vip));
@@ -203,9 +207,9 @@ enum Touches {
 
 fn touches(change: &Change) -> Touches {
     match change {
-        Change::Plug(_) | Change::Unplug(_) => Touches::Plugs,
         Change::Register(r) => Touches::Vip(r.vip),
         Change::Unregister(vip) => Touches::Vip(*vip),
+        _ => Touches::Plugs,
     }
 }
 

@@ -14,11 +14,12 @@ pub mod info;
 pub mod interface;
 pub mod listeners;
 pub mod plug;
+pub mod rules;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
-use netns::Link;
+use netns::{Link, Mac};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -71,10 +72,11 @@ impl App {
             || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && a.ip == connection))
     }
 
-    /// Waits until the kernel's part of `generation` is done for these VIPs; why it is not, otherwise.
-    pub async fn converged(&self, generation: u64, vips: &[IpAddr]) -> Result<(), String> {
+    /// Waits until the kernel's part of `generation` is done for this NIC and none of these addresses is left that nobody
+    /// wants; why it is not, otherwise.
+    pub async fn converged(&self, generation: u64, nic: Option<Mac>, vips: &[IpAddr]) -> Result<(), String> {
         let lingers = |r: &Report| vips.iter().find_map(|v| r.lingering.get(v).map(|why| (*v, why.clone())));
-        let unready = |r: &Report| vips.iter().find_map(|v| r.plugs.get(v).cloned());
+        let unready = |r: &Report| nic.and_then(|mac| r.nics.get(&mac).cloned());
         let done = async {
             self.progress.reached(generation).await;
             // Duplicate address detection ends by itself.
@@ -121,7 +123,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(certificates::upload, certificates::digest, certificates::delete))
         .routes(routes!(certificate::update))
         .routes(routes!(interface::interface))
+        .routes(routes!(rules::set_interface_rules))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
+        .routes(routes!(plug::network::plug_network))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
         .routes(routes!(distributor::amphorae::unregister))
         .routes(routes!(distributor::vips::list, distributor::vips::register))

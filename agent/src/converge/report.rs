@@ -7,6 +7,7 @@ use std::{
 };
 
 use bgp::Prefix;
+use netns::Mac;
 use tokio::sync::watch;
 
 use crate::resolve::Closed;
@@ -33,8 +34,10 @@ impl Unready {
 /// What the last passes found.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What keeps a plug from being complete, by primary VIP.
-    pub plugs: BTreeMap<IpAddr, Unready>,
+    /// What keeps the plugs of a NIC from being complete.
+    pub nics: BTreeMap<Mac, Unready>,
+    /// Why the firewall is not as it should be.
+    pub filter: Option<Unready>,
     /// What keeps a registration from being announced.
     pub closed: BTreeMap<Prefix, Closed>,
     /// What the speaker was read back to hold.

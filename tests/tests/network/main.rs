@@ -1,0 +1,5 @@
+//! Member networks and what goes with them, on the real kernel.
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+mod plug;
+mod support;
