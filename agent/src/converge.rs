@@ -9,6 +9,7 @@
 //! commits are answered, and what could not be announced says why.
 
 mod events;
+mod files;
 mod report;
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
 };
 
 use bgp::{Change, Error, Prefix};
+use files::Files;
 use futures_util::StreamExt as _;
 use netns::Mac;
 use report::Teller;
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::error::with_causes,
+    config::Paths,
     crash,
     kernel::{Applied, Kernel, Seen},
     owner::{Dirty, Shared},
@@ -66,6 +69,7 @@ pub struct Converge {
     stuck: BTreeMap<IpAddr, String>,
     /// Why the firewall could not be set in the last pass.
     filter: Option<Unready>,
+    files: Files,
 }
 
 /// What a pass looks at.
@@ -94,10 +98,30 @@ struct Outcome {
 
 impl Converge {
     /// Makes the task and the view on it.
-    pub fn new(shared: Arc<Shared>, kernel: Kernel, policy: Arc<Policy>, link: Option<Link>) -> (Self, Progress) {
+    pub fn new(
+        shared: Arc<Shared>,
+        kernel: Kernel,
+        policy: Arc<Policy>,
+        link: Option<Link>,
+        paths: Arc<Paths>,
+    ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
         let (failed, stuck) = (HashMap::new(), BTreeMap::new());
-        (Self { shared, kernel, policy, link, teller, seen: None, failed, stuck, filter: None }, progress)
+        (
+            Self {
+                shared,
+                kernel,
+                policy,
+                link,
+                teller,
+                seen: None,
+                failed,
+                stuck,
+                filter: None,
+                files: Files::new(paths),
+            },
+            progress,
+        )
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
@@ -213,6 +237,7 @@ impl Converge {
         let (withdraw, announce): (Vec<_>, Vec<_>) =
             to_speaker.into_iter().partition(|s| matches!(s, Step::Withdraw(_)));
 
+        let files = scope.everything.then(|| self.files.write(&desired, &self.policy)).flatten();
         let heard = scope.everything && have.announced.is_some();
         let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
@@ -226,6 +251,9 @@ impl Converge {
                 continue;
             }
             self.step(step, &desired, &mut outcome).await;
+        }
+        if let Some(files) = files {
+            outcome.failed |= !self.files.written(files).await;
         }
         self.report_kernel(scope, &want, &have);
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);

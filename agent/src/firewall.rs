@@ -13,6 +13,9 @@ use crate::state::{Desired, Firewall, FirewallRule, Protocol};
 /// Octavia's table, of family `inet`.
 pub const TABLE: &str = "amphora_table";
 
+/// How the comment of a table of ours starts.
+const MARK: &str = "amphora-agent";
+
 /// A whole table as `nft -f` takes it, replacing the one that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
@@ -42,6 +45,12 @@ pub const REMOVAL: &str = "table inet amphora_table {}\ndelete table inet amphor
 pub fn mark_of(listing: &str) -> String {
     let comment = listing.lines().find_map(|line| line.trim().strip_prefix("comment \"")?.strip_suffix('"'));
     comment.unwrap_or_default().to_owned()
+}
+
+/// Whether a file of rules was written by this agent.
+#[must_use]
+pub fn is_ours(text: &[u8]) -> bool {
+    String::from_utf8_lossy(text).lines().any(|line| line.trim().starts_with(&format!("comment \"{MARK} ")))
 }
 
 /// The firewall wanted: none while no NIC is a virtual function and the controller named no rules.
@@ -76,7 +85,7 @@ pub fn ruleset(desired: &Desired) -> Option<Ruleset> {
         let _ = writeln!(chains, "    {} accept", matcher(rule));
     }
     chains.push_str("  }\n");
-    let mark = format!("amphora-agent {:08x}", crc32fast::hash(chains.as_bytes()));
+    let mark = format!("{MARK} {:08x}", crc32fast::hash(chains.as_bytes()));
     // Made first, so that the deletion has something to delete.
     let text = format!("{REMOVAL}table inet {TABLE} {{\n  comment \"{mark}\"\n{chains}}}\n");
     Some(Ruleset { text, mark })

@@ -7,6 +7,7 @@ mod crash;
 pub mod deadman;
 pub mod files;
 pub mod firewall;
+pub mod interfaces;
 pub mod kernel;
 pub mod loadbalancers;
 pub mod owner;

@@ -17,6 +17,7 @@ use crate::{
     config::{self, Config, Role, Sources, Topology},
     converge::Converge,
     deadman::{self, Lock},
+    interfaces::import,
     kernel::Kernel,
     owner::Owner,
     resolve::Policy,
@@ -61,6 +62,9 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// The files of a Python agent.
+    #[error("what the agent before this one has plugged cannot be taken over")]
+    TakeOver(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -90,7 +94,12 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     let management = links_in_use(&kernel).await?;
     let directory = config.paths.base.join("amphora-agent");
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
-    let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
+    let state = directory.join("state");
+    let first = !state.exists();
+    let (owner, owner_thread) = Owner::start(&state)?;
+    if first {
+        take_over(&config, &kernel, &owner).await?;
+    }
 
     let policy = Arc::new(policy(&config));
     let setup = config.bgp.as_ref().map(|bgp| setup(bgp, config.api.bind.ip()));
@@ -101,7 +110,9 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
         let (l, v, k) = Link::start(setup);
         (link, view, keeper) = (Some(l), Some(v), Some(k));
     }
-    let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), policy.clone(), link);
+    let paths = Arc::new(config.paths.clone());
+    let (converge, progress) =
+        Converge::new(owner.shared().clone(), kernel.clone(), policy.clone(), link, paths.clone());
 
     let listener = serve::listen(api.bind).map_err(|error| StartError::Listen(api.bind, error))?;
     let limits = Limits { body: api.request_read_timeout, ..Limits::default() };
@@ -113,7 +124,7 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
         policy,
         default_mode: config.distributor.vip_mode,
         management: management.into(),
-        paths: Arc::new(config.paths.clone()),
+        paths,
         server_cert: api.server_cert.as_path().into(),
         versions: Versions::default(),
     });
@@ -136,6 +147,20 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What a Python agent has plugged becomes the state of an agent that has none. Cut off, it is begun again: there is no
+/// state before the one commit.
+async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<(), StartError> {
+    let links = [kernel.inside().links().await?, kernel.outside().links().await?].concat();
+    let there: Vec<_> = links.into_iter().filter_map(|l| l.mac).collect();
+    let changes = import::read(&config.paths, &there).map_err(StartError::TakeOver)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
+    let committed = owner.commit(move |_| Ok(changes.clone())).await;
+    committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {

@@ -24,7 +24,7 @@ use crate::{
         body::Whole,
         error::{ApiError, Fault, HttpFault, Status, with_causes},
     },
-    crash,
+    crash, interfaces,
     kernel::Place,
     server::Peer,
     state::{Change, Desired, Plug, VipMode},
@@ -134,16 +134,8 @@ async fn find(
 
 /// `VIPs plugged on interface eth1: a, b`, with IPv6 addresses written out in full as upstream does.
 fn details(plug: &Plug) -> String {
-    let vips: Vec<_> = plug.vips.iter().map(|v| exploded(v.ip)).collect();
+    let vips: Vec<_> = plug.vips.iter().map(|v| interfaces::exploded(v.ip)).collect();
     format!("VIPs plugged on interface {}: {}", plug.interface, vips.join(", "))
-}
-
-/// Python's `ipaddress.exploded`.
-fn exploded(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:04x}")).join(":"),
-    }
 }
 
 fn failed(doing: &str, error: &dyn std::error::Error) -> ApiError {
