@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use lab::octavia::environment;
-use lab::{command, picture};
+use lab::{command, picture, wait_for};
 use serde_json::{Value, json};
 
 use crate::support::{MEMBER, PATIENCE, Site, fixed, plug, plugged, port};
@@ -125,11 +125,14 @@ fn what_a_python_agent_has_plugged_is_taken_over_without_a_flap() {
     let mut api = site.start();
     let again = api.plug_vip("192.0.2.77".parse().unwrap(), &call).unwrap();
     assert_eq!((again.status, again.json()), (409, json!({"message": "Interface already exists"})));
-    let changes = picture::difference(&before, &picture::look(&inside).unwrap());
     let rules: Vec<_> = ["-4 32000 from 192.0.2.77", "-6 32000 from 2001:db8:2::77"]
         .map(|rule| format!("+ rule {rule} table 1 proto 79"))
         .into();
-    assert_eq!(changes, rules);
+    let changed = || {
+        let changes = picture::difference(&before, &picture::look(&inside).unwrap());
+        if changes == rules { Ok(()) } else { Err(format!("{changes:?}")) }
+    };
+    wait_for("the first pass is over", PATIENCE, changed).unwrap();
     assert_eq!(news.stop().unwrap().matching("").unwrap(), [] as [String; 0]);
     let mut same = port(&fixed_ips);
     same["mtu"] = 1400.into();
