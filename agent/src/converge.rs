@@ -11,31 +11,31 @@
 mod events;
 mod files;
 mod report;
+mod speaker;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use bgp::{Change, Error, Prefix};
 use files::Files;
 use futures_util::StreamExt as _;
 use netns::Mac;
 use report::Teller;
 pub use report::{Progress, Report, Unready};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::error::with_causes,
-    config::Paths,
+    config::Config,
     crash,
     kernel::{Applied, Kernel, Seen},
     owner::{Dirty, Shared},
-    plan::{Address, Device, Have, Step, Want, kept, plan},
-    resolve::{self, Closed, Policy},
-    speaker::{Announced, Link, State},
+    plan::{Device, Have, Step, Want, kept, plan},
+    resolve::{self, Policy},
+    speaker::Link,
     state::{Desired, VipMode},
 };
 
@@ -43,8 +43,6 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(30);
 /// How soon a failed pass is tried again, in milliseconds; the last for ever.
 const RETRY: [u64; 5] = [100, 250, 1_000, 2_000, 5_000];
-/// More changes than this are one line in the log.
-const WORTH_A_LINE: usize = 16;
 /// Passes in a row without news, each of which changed something; more is two of us fighting.
 const PASSES: usize = 6;
 /// Events come in bursts, our own among them: how long to wait for the rest of one.
@@ -57,7 +55,9 @@ const FIGHT: Duration = Duration::from_secs(1);
 pub struct Converge {
     shared: Arc<Shared>,
     kernel: Kernel,
-    policy: Arc<Policy>,
+    config: watch::Receiver<Arc<Config>>,
+    /// What the configuration says, as of the last look at it.
+    policy: Policy,
     /// Absent without `[bgp]`.
     link: Option<Link>,
     teller: Teller,
@@ -70,6 +70,9 @@ pub struct Converge {
     /// Why the firewall could not be set in the last pass.
     filter: Option<Unready>,
     files: Files,
+    /// The bound VIPs that peers may have heard of, with the life of the speaker in which they first did; 0 for those
+    /// that were bound before this agent. Absent before the first look.
+    exposed: Option<BTreeMap<IpAddr, u64>>,
 }
 
 /// What a pass looks at.
@@ -101,25 +104,15 @@ impl Converge {
     pub fn new(
         shared: Arc<Shared>,
         kernel: Kernel,
-        policy: Arc<Policy>,
+        config: watch::Receiver<Arc<Config>>,
         link: Option<Link>,
-        paths: Arc<Paths>,
     ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
-        let (failed, stuck) = (HashMap::new(), BTreeMap::new());
+        let (failed, stuck, exposed, filter) = Default::default();
+        let policy = Policy::of(&config.borrow());
+        let files = Files::default();
         (
-            Self {
-                shared,
-                kernel,
-                policy,
-                link,
-                teller,
-                seen: None,
-                failed,
-                stuck,
-                filter: None,
-                files: Files::new(paths),
-            },
+            Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, exposed, filter, files },
             progress,
         )
     }
@@ -153,12 +146,14 @@ impl Converge {
                         stale.get_or_insert_with(|| Instant::now() + burst);
                     }
                     () = events::changed(&mut speaker_news) => break true,
+                    Ok(()) = self.config.changed() => break true,
                     () = tokio::time::sleep_until(stale.unwrap_or(again).min(again)) => break true,
                 }
             };
             if all {
                 self.seen = None;
                 stale = None;
+                self.policy = Policy::of(&self.config.borrow_and_update());
                 if !self.kernel.is_current().unwrap_or(true) {
                     tracing::error!("the namespace amphora-haproxy was made anew by somebody; starting over");
                     return;
@@ -202,21 +197,22 @@ impl Converge {
     async fn pass(&mut self, scope: &Scope) -> Outcome {
         let dirty = &scope.dirty;
         let desired = self.shared.read(|d| if scope.everything { d.clone() } else { narrow(d, dirty) });
-        let mut want = resolve::kernel(&desired, &self.facts(), &self.policy);
         let seen = match self.seen.take() {
             Some(seen) if !scope.everything => seen,
-            _ => match self.kernel.look(&want).await {
-                Ok(seen) => {
-                    // What the NICs got by themselves has a say in what is wanted.
-                    want = resolve::kernel(&desired, &seen.facts, &self.policy);
-                    seen
+            before => {
+                let facts = before.map(|seen| seen.facts).unwrap_or_default();
+                match self.kernel.look(&resolve::kernel(&desired, &facts, &self.policy)).await {
+                    Ok(seen) => seen,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "the kernel cannot be read; trying again");
+                        return Outcome { failed: true, ..Outcome::default() };
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the kernel cannot be read; trying again");
-                    return Outcome { failed: true, ..Outcome::default() };
-                }
-            },
+            }
         };
+        // What the NICs got by themselves has a say in what is wanted.
+        let mut want = resolve::kernel(&desired, &seen.facts, &self.policy);
         let registrations = dirty.vips.iter().filter_map(|v| desired.registrations.get(v));
         let (open, closed) = resolve::announcements(registrations, &desired, &seen.facts, &self.policy);
         want.announced = open;
@@ -231,13 +227,15 @@ impl Converge {
         }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };
+        have.stale = scope.everything && self.is_stale(&want, &have).await;
         let steps = plan(&want, &have);
         let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|s| !matches!(s, Step::Withdraw(_) | Step::Announce(_)));
         let (withdraw, announce): (Vec<_>, Vec<_>) =
             to_speaker.into_iter().partition(|s| matches!(s, Step::Withdraw(_)));
 
-        let files = scope.everything.then(|| self.files.write(&desired, &self.policy)).flatten();
+        let paths = self.config.borrow().paths.clone();
+        let files = scope.everything.then(|| self.files.write(&desired, &self.policy, &paths)).flatten();
         let heard = scope.everything && have.announced.is_some();
         let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
@@ -255,7 +253,11 @@ impl Converge {
         if let Some(files) = files {
             outcome.failed |= !self.files.written(files).await;
         }
-        self.report_kernel(scope, &want, &have);
+        if scope.everything {
+            outcome.failed |= have.stale && kept(&want, &have).next().is_some();
+            self.report_kernel(&want, &have);
+        }
+        let facts = seen.facts.clone();
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
         self.teller.reached(dirty.generation);
 
@@ -266,7 +268,8 @@ impl Converge {
         };
         let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
         if !announce.is_empty() {
-            let gateways = resolve::gateways(&desired, &self.facts());
+            self.expose(&announce);
+            let gateways = resolve::gateways(&desired, &facts);
             tokio::join!(self.kernel.resolve(&gateways), self.speak(&announce, &mut outcome));
         }
         if outcome.told || !scope.everything {
@@ -275,73 +278,23 @@ impl Converge {
             let speakers = |s: &Step| matches!(s, Step::Withdraw(_) | Step::Announce(_));
             outcome.changed |= outcome.told && plan(&want, &have).iter().any(speakers);
         }
-        self.report_speaker(scope, &want, have.announced, closed, outcome.refused.take());
+        self.report_speaker(&dirty.vips, closed, &want, have.announced, outcome.refused.as_deref());
         outcome
     }
 
-    fn facts(&self) -> resolve::Facts {
-        self.seen.as_ref().map(|s| s.facts.clone()).unwrap_or_default()
-    }
-
-    /// The VIPs whose announcement matters to this pass: those in its scope, and with plugs in it every
-    /// VIP that is bound, for it may be about to be unbound.
-    fn asked(scope: &Scope, bound: &BTreeSet<Address>) -> BTreeSet<Prefix> {
-        let mut asked = scope.dirty.vips.clone();
-        if scope.everything {
-            let on_lo = bound.iter().filter(|a| a.device == Device::Lo);
-            asked.extend(on_lo.filter_map(|a| Prefix::try_from(a.ip).ok()));
-        }
-        asked
-    }
-
-    /// What the speaker announces of `asked`, and with a full scope whatever else it announces; nothing at
-    /// all without `[bgp]`; `None` while it cannot be asked.
-    async fn announced(&self, scope: &Scope, asked: &BTreeSet<Prefix>) -> Option<Announced> {
-        match &self.link {
-            None => Some(BTreeMap::new()),
-            Some(link) => link.announced(asked, scope.everything).await,
-        }
-    }
-
-    /// For a pass over a few VIPs that were just committed: whatever the speaker announces of them, it is to be
-    /// told anew. That costs no question first, and what it then holds is read back.
-    fn unknown(&self, asked: &BTreeSet<Prefix>) -> Option<Announced> {
-        match &self.link {
-            None => Some(BTreeMap::new()),
-            Some(link) => matches!(link.state(), State::Up(_)).then(|| asked.iter().map(|p| (*p, None)).collect()),
-        }
-    }
-
-    /// Takes the speaker's steps; whether all of them were taken.
-    async fn speak(&self, steps: &[Step], outcome: &mut Outcome) -> bool {
-        let changes: Vec<Change> = steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::Withdraw(prefix) => Some(Change::Withdraw(*prefix)),
-                Step::Announce(announcement) => Some(Change::Announce(announcement.clone())),
-                _ => None,
-            })
-            .collect();
-        let (Some(link), false) = (&self.link, changes.is_empty()) else { return true };
-        crash::point("speaker: before changes");
-        let told = link.apply(&changes).await;
-        outcome.told = true;
-        match told {
-            Ok(()) if changes.len() > WORTH_A_LINE => tracing::info!(changes = changes.len(), "told the speaker"),
-            Ok(()) => changes.iter().for_each(|change| tracing::info!(?change, "told the speaker")),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the speaker did not take it; trying again");
-                outcome.failed = true;
-                match error {
-                    Error::Refused { .. } | Error::Invalid(_) => outcome.refused = Some(with_causes(&error)),
-                    // It may hold anything now; its peers wait for a pass that could tell it all.
-                    _ => outcome.heard = false,
+    fn report_kernel(&self, want: &Want, have: &Have) {
+        let nics = self.failed.iter().map(|(mac, why)| (*mac, why.clone())).collect();
+        let mut lingering = self.stuck.clone();
+        if let Some(link) = &self.link {
+            let why = match have.announced {
+                None => format!("it may still be announced: {}", link.state().why()),
+                Some(_) => {
+                    "peers may still have its route, for the speaker has restarted and not told them all".to_owned()
                 }
-                return false;
-            }
+            };
+            lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
         }
-        crash::point("speaker: after changes");
-        true
+        self.teller.kernel(nics, self.filter.clone(), lingering);
     }
 
     /// Takes one of the kernel's steps, unless an earlier one of the same NIC failed.
@@ -385,69 +338,24 @@ impl Converge {
         }
     }
 
-    fn report_kernel(&self, scope: &Scope, want: &Want, have: &Have) {
-        if !scope.everything {
-            return;
-        }
-        let mut lingering = self.stuck.clone();
-        if let (None, Some(link)) = (&have.announced, &self.link) {
-            let why = format!("it may still be announced: {}", link.state().why());
-            lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
-        }
-        self.teller.write(|report| {
-            report.nics = self.failed.iter().map(|(mac, why)| (*mac, why.clone())).collect();
-            report.filter = self.filter.clone();
-            report.lingering = lingering;
-        });
-    }
-
     /// Notes that an address that nobody wants stays.
     fn stay(&mut self, step: &Step, why: &str) {
         if let Step::DeleteAddress(address) = step {
             self.stuck.insert(address.ip, why.to_owned());
         }
     }
-
-    fn report_speaker(
-        &self,
-        scope: &Scope,
-        want: &Want,
-        held: Option<Announced>,
-        closed: BTreeMap<Prefix, Closed>,
-        refused: Option<String>,
-    ) {
-        let (held, why) = match (&self.link, held) {
-            (None, _) => (BTreeMap::new(), Some("BGP is not configured: add [bgp] and a [bgp_peer:NAME]".to_owned())),
-            (Some(_), Some(held)) => (held, None),
-            (Some(link), None) => (BTreeMap::new(), Some(link.state().why())),
-        };
-        if why.is_none() || self.link.is_none() {
-            // What is neither wanted nor announced any more has left.
-            self.shared.leaving(|l| l.retain(|p, _| !scope.dirty.vips.contains(p) || held.contains_key(p)));
-        }
-        self.teller.write(|report| {
-            for vip in &scope.dirty.vips {
-                report.closed.remove(vip);
-                report.announced.remove(vip);
-                report.refused.remove(vip);
-            }
-            report.closed.extend(closed);
-            report.announced.extend(held.keys().filter(|p| scope.dirty.vips.contains(p)));
-            if let Some(refused) = refused {
-                let missing = want.announced.keys().filter(|p| !held.contains_key(p));
-                report.refused.extend(missing.map(|p| (*p, refused.clone())));
-            }
-            report.speaker = why;
-        });
-    }
 }
 
 /// The part of the state a pass over a few registrations needs: all but the other registrations.
 fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
     let some = dirty.vips.iter().filter_map(|v| desired.registrations.get_key_value(v));
-    let registrations = some.map(|(v, r)| (*v, r.clone())).collect();
-    let (plugs, networks) = (desired.plugs.clone(), desired.networks.clone());
-    Desired { plugs, networks, registrations, firewall: desired.firewall.clone() }
+    Desired {
+        plugs: desired.plugs.clone(),
+        networks: desired.networks.clone(),
+        registrations: some.map(|(v, r)| (*v, r.clone())).collect(),
+        firewall: desired.firewall.clone(),
+        silenced: desired.silenced,
+    }
 }
 
 /// Whose plug a step belongs to.

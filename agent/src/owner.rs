@@ -125,11 +125,6 @@ impl Shared {
             dirty.generation = generation;
             for change in changes {
                 match &change {
-                    Change::Plug(_)
-                    | Change::Unplug(_)
-                    | Change::PlugNetwork(_)
-                    | Change::UnplugNetwork(_)
-                    | Change::Firewall(_) => dirty.plugs = true,
                     Change::Register(r) => {
                         dirty.vips.insert(r.vip);
                         self.leaving(|l| l.remove(&r.vip));
@@ -139,6 +134,7 @@ impl Shared {
                         let gone = desired.registrations.get(vip).cloned();
                         self.leaving(|l| l.extend(gone.map(|r| (*vip, r))));
                     }
+                    _ => dirty.plugs = true,
                 }
                 desired.apply(change);
             }
@@ -198,7 +194,8 @@ impl Owner {
     }
 }
 
-/// What a change touches. Plugs are judged by one another, so they are all one thing.
+/// What a change touches. Plugs are judged by one another, so they are all one thing; what silences every VIP is judged
+/// with them.
 #[derive(PartialEq, Eq, Hash)]
 enum Touches {
     Plugs,

@@ -10,7 +10,6 @@ use std::{
     os::{fd::AsFd, unix::fs::MetadataExt as _},
     panic,
     path::Path,
-    process::{Child, Command},
     sync::Arc,
     thread,
 };
@@ -66,12 +65,6 @@ impl Namespace {
         on_a_new_thread(|| enter(&self.file).map(|()| f()))
             .and_then(|entered| entered.map_err(io::Error::from))
             .map_err(|e| Error::io("enter namespace", &self.label, e))
-    }
-
-    /// Starts a program inside. The child has the namespace from the thread that forks it, and keeps it.
-    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        self.run(|| command.spawn())?.map_err(|e| Error::io("start", program, e))
     }
 
     /// What tells this namespace from any other there is now, as text.

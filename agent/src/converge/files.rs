@@ -1,7 +1,7 @@
 //! The files that other programs read follow the state with every pass, beside the kernel's steps: nobody waits for the
 //! disk longer than for the kernel.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use tokio::task::JoinHandle;
 
@@ -13,9 +13,8 @@ use crate::{
 };
 
 /// The files, as far as this process has written them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Files {
-    paths: Arc<Paths>,
     written: Option<interfaces::Files>,
 }
 
@@ -26,17 +25,13 @@ pub(super) struct Writing {
 }
 
 impl Files {
-    pub(super) fn new(paths: Arc<Paths>) -> Self {
-        Self { paths, written: None }
-    }
-
     /// Begins to write what the files are to say, unless they say it.
-    pub(super) fn write(&self, desired: &Desired, policy: &Policy) -> Option<Writing> {
+    pub(super) fn write(&self, desired: &Desired, policy: &Policy, paths: &Paths) -> Option<Writing> {
         let files = files(desired, policy);
         if self.written.as_ref() == Some(&files) {
             return None;
         }
-        let (paths, new) = (self.paths.clone(), files.clone());
+        let (paths, new) = (paths.clone(), files.clone());
         Some(Writing { files, work: tokio::task::spawn_blocking(move || new.write(&paths)) })
     }
 

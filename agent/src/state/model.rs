@@ -198,6 +198,8 @@ pub enum Change {
     UnplugNetwork(Mac),
     /// Take this firewall, in place of the one before.
     Firewall(Firewall),
+    /// Whether `vrrp/stop` was the last word of the two: `true` withdraws this amphora's own VIPs.
+    Silence(bool),
 }
 
 /// Everything asked for.
@@ -211,6 +213,8 @@ pub struct Desired {
     pub networks: BTreeMap<Mac, NetworkPlug>,
     /// What may reach the VIP; everything when absent and the VIP's NIC is no virtual function.
     pub firewall: Option<Firewall>,
+    /// `vrrp/stop` was called and no `vrrp/start` since: none of this amphora's own VIPs is announced.
+    pub silenced: bool,
 }
 
 impl Desired {
@@ -238,6 +242,7 @@ impl Desired {
                 self.networks.remove(&mac);
             }
             Change::Firewall(firewall) => self.firewall = Some(firewall),
+            Change::Silence(silenced) => self.silenced = silenced,
         }
     }
 
@@ -248,7 +253,8 @@ impl Desired {
         let registrations = self.registrations.values().cloned().map(Change::Register);
         let networks = self.networks.values().cloned().map(|n| Change::PlugNetwork(Box::new(n)));
         let firewall = self.firewall.iter().cloned().map(Change::Firewall);
-        plugs.chain(registrations).chain(networks).chain(firewall).collect()
+        let silenced = self.silenced.then_some(Change::Silence(true));
+        plugs.chain(registrations).chain(networks).chain(firewall).chain(silenced).collect()
     }
 
     /// The plug that has this VIP, primary or additional.
