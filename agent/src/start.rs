@@ -18,6 +18,7 @@ use crate::{
     deadman::{self, Lock},
     haproxy::Haproxy,
     heartbeat::Heartbeats,
+    interfaces::import,
     kernel::{Kernel, NAMESPACE},
     owner::Owner,
     prometheus,
@@ -68,6 +69,9 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// The files of a Python agent.
+    #[error("what the agent before this one has plugged cannot be taken over")]
+    TakeOver(#[source] io::Error),
     /// Nobody to run haproxy.
     #[error("services cannot be run")]
     Services(#[source] io::Error),
@@ -103,7 +107,12 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let management = links_in_use(&kernel).await?;
     let directory = config.paths.base.join("amphora-agent");
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
-    let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
+    let state = directory.join("state");
+    let first = !state.exists();
+    let (owner, owner_thread) = Owner::start(&state)?;
+    if first {
+        take_over(&config, &kernel, &owner).await?;
+    }
 
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
@@ -165,6 +174,20 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What a Python agent has plugged becomes the state of an agent that has none. Cut off, it is begun again: there is no
+/// state before the one commit.
+async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<(), StartError> {
+    let links = [kernel.inside().links().await?, kernel.outside().links().await?].concat();
+    let there: Vec<_> = links.into_iter().filter_map(|l| l.mac).collect();
+    let changes = import::read(&config.paths, &there).map_err(StartError::TakeOver)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
+    let committed = owner.commit(move |_| Ok(changes.clone())).await;
+    committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
 }
 
 fn places(directory: &Path) -> Places {
