@@ -228,6 +228,9 @@ pub fn announced(
     };
     let here =
         desired.plug_of(vip).is_some() || is_self(&registration.server, policy) || every_frontend().any(|f| ours(&f));
+    if here && desired.silenced {
+        return Err("this amphora was silenced by PUT /1.0/vrrp/stop; PUT /1.0/vrrp/start ends it".to_owned());
+    }
     if here {
         serves(vip, nexthop, desired, facts)?;
     }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use netns::Namespace;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -16,20 +17,27 @@ use crate::{
     config::{Config, Sources},
     converge::Converge,
     deadman::{self, Lock},
-    kernel::Kernel,
-    owner::Owner,
+    haproxy::Haproxy,
+    heartbeat::{self, Heartbeats},
+    kernel::{Kernel, NAMESPACE},
+    owner::{Owner, Shared},
     reload::{Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
+    services::{Backend, Direct, Places, Services},
     speaker::{self, Link},
     state::LogError,
+    vrrp,
 };
 
 /// How long a predecessor may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(15); // it gives its last requests 10
+
+/// How long services wait at the start for what the kernel is to hold.
+const FIRST_PASS: Duration = Duration::from_secs(5);
 
 /// Why the agent did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +69,12 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// Nobody to run haproxy.
+    #[error("services cannot be run")]
+    Services(#[source] io::Error),
+    /// No thread for them.
+    #[error("heartbeats cannot start")]
+    Heartbeats(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -96,22 +110,34 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
+    let heartbeats = Heartbeats::start(
+        running.subscribe(),
+        heartbeat_sources(owner.shared().clone(), kernel.inside().namespace().clone()),
+    )
+    .map_err(StartError::Heartbeats)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
     if running.current().bgp.is_some() {
         let (l, v, k) = Link::start(running.subscribe());
         (link, view, keeper) = (Some(l), Some(v), Some(k));
     }
     let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
+    let mut converge = tokio::spawn(converge.run());
+    // A service that is started at boot may bind its addresses.
+    let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
+    let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
     let config = running.current();
+    let inside = kernel.inside().namespace().clone();
     let router = api::router(App {
         owner,
         progress,
         kernel,
         speaker: view,
+        haproxy: Haproxy::new(services.clone(), inside),
+        services,
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
         management: management.into(),
@@ -121,7 +147,6 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         running: running.clone(),
     });
     let stop = CancellationToken::new();
-    let mut converge = tokio::spawn(converge.run());
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
@@ -132,6 +157,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
+            () = ended(heartbeats.thread()) => return Err(StartError::Task("heartbeats'")),
             () = ended(&owner_thread) => return Err(StartError::Task("owning")),
         }
     }
@@ -139,6 +165,23 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What the heartbeats ask of the other parts.
+fn heartbeat_sources(state: Arc<Shared>, namespace: Namespace) -> heartbeat::Sources {
+    let keepalived_counts =
+        move |config: &Config| !state.read(|desired| vrrp::is_routed(desired, config.distributor.vip_mode));
+    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: heartbeat::lvs::source(namespace) }
+}
+
+fn places(directory: &Path) -> Places {
+    Places {
+        definitions: directory.join("services"),
+        runtime: "/run/amphora-agent/services".into(),
+        logs: "/var/log".into(),
+        namespace: NAMESPACE.to_owned(),
+        helper: "/proc/self/exe".into(),
+    }
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {

@@ -3,6 +3,7 @@
 //! A handler parses, has the owner commit, waits where the call promises that the work is done, and words
 //! the answer. It decides nothing else.
 
+pub mod action;
 pub mod body;
 pub mod certificate;
 pub mod certificates;
@@ -14,7 +15,10 @@ pub mod error;
 pub mod info;
 pub mod interface;
 pub mod listeners;
+pub mod loadbalancer;
 pub mod plug;
+pub mod udp_listener;
+pub mod vrrp;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -26,10 +30,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     config::Paths,
     converge::{Progress, Report, Unready},
+    haproxy::Haproxy,
     kernel::Kernel,
     owner::Owner,
     reload::Running,
     resolve::Policy,
+    services::Services,
     speaker::View,
     state::VipMode,
 };
@@ -51,6 +57,10 @@ pub struct App {
     pub kernel: Kernel,
     /// The speaker, to look at; absent without `[bgp]`.
     pub speaker: Option<View>,
+    /// haproxy, keepalived and the like, to be started and stopped.
+    pub services: Services,
+    /// The haproxies among them.
+    pub haproxy: Haproxy,
     /// What the configuration says about plugs and announcements. This and the other parts of the configuration are as
     /// they were when the call came.
     pub policy: Arc<Policy>,
@@ -141,10 +151,17 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(details::details))
         .routes(routes!(listeners::listeners))
         .routes(routes!(listeners::haproxy_configuration))
+        .routes(routes!(loadbalancer::upload))
+        .routes(routes!(loadbalancer::act))
+        .routes(routes!(loadbalancer::delete))
         .routes(routes!(certificates::upload, certificates::digest, certificates::delete))
         .routes(routes!(certificate::update))
         .routes(routes!(config::update))
         .routes(routes!(interface::interface))
+        .routes(routes!(vrrp::upload))
+        .routes(routes!(vrrp::act))
+        .routes(routes!(udp_listener::upload))
+        .routes(routes!(udp_listener::configuration))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
         .routes(routes!(distributor::amphorae::unregister))

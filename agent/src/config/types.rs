@@ -101,7 +101,7 @@ pub struct Heartbeat {
 }
 
 /// A health manager.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Controller {
     /// An IP address without brackets, or a name to resolve.
     pub host: String,
