@@ -35,8 +35,9 @@ impl Peer {
         let node = amphora.node();
         if !node.within(|| Path::new(PROGRAMS).exists())? {
             // It writes units to /usr/lib/systemd/system and calls a script in /usr/local/bin: both are this machine's
-            // own, so the node gets others in their place.
-            for place in ["/usr/lib/systemd/system", "/usr/local/bin"] {
+            // own, so the node gets others in their place. A node cannot scan the machine's PCI bus for a NIC that is not
+            // there, and the agent takes it that a bus it cannot find needs none.
+            for place in ["/usr/lib/systemd/system", "/usr/local/bin", "/sys/bus/pci"] {
                 node.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place])?;
             }
             let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/peer");

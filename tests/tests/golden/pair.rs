@@ -80,6 +80,7 @@ impl Pair {
             ("VIP6 in full", exploded(host(60).v6)),
             ("member4", host(30).v4.to_string()),
             ("member6", host(30).v6.to_string()),
+            ("vrrp4", host(80).v4.to_string()),
             ("second member4", host(40).v4.to_string()),
             ("gateway4", FRONTEND.host(tor_host(0)).v4.to_string()),
             ("gateway6", FRONTEND.host(tor_host(0)).v6.to_string()),
@@ -129,7 +130,21 @@ fn show(answer: Option<Answer>, words: &Words, case: &Case) -> String {
         None if answer.body.is_empty() => {}
         None => text += &format!(" {:?}", String::from_utf8_lossy(&answer.body)),
     }
-    words.put_back(&text)
+    without_pids(&words.put_back(&text))
+}
+
+/// haproxy's messages name its process: `(123)` becomes `(pid)`.
+fn without_pids(text: &str) -> String {
+    let mut parts = text.split('(');
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let is_pid = digits > 0 && part[digits..].starts_with(')');
+        all += "(";
+        all += if is_pid { "pid" } else { &part[..digits] };
+        all += &part[digits..];
+    }
+    all
 }
 
 /// A value with its type in place of every number, be it a JSON number or in a string.

@@ -2,7 +2,9 @@
 
 mod certificates;
 mod discovery;
+mod haproxy;
 mod http;
+mod keepalived;
 mod plug;
 mod rotation;
 
@@ -10,8 +12,16 @@ use crate::case::Case;
 
 /// Every case. Those of one file build on those before: a VIP is plugged once.
 pub(crate) fn all() -> Vec<Case> {
-    let parts =
-        [discovery::cases(), http::cases(), certificates::cases(), plug::vip(), plug::network(), rotation::cases()];
+    let parts = [
+        discovery::cases(),
+        http::cases(),
+        certificates::cases(),
+        plug::vip(),
+        haproxy::cases(),
+        keepalived::udp(),
+        keepalived::vrrp(),
+        rotation::cases(),
+    ];
     let all: Vec<Case> = parts.into_iter().flatten().collect();
     for (number, case) in all.iter().enumerate() {
         let same = all[..number].iter().find(|other| other.name == case.name);

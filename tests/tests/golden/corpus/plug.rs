@@ -13,7 +13,8 @@ pub(crate) fn vip() -> Vec<Case> {
     let mut cases = vec![
         ask("plug VIP: nothing", "POST", VIP),
         request("plug VIP: no content type", "POST", VIP, "", good.replace("{nic}", "fa:16:3e:ff:ff:ff")),
-        request("plug VIP: as text", "POST", VIP, "Content-Type: text/plain\r\n", good),
+        request("plug VIP: as text", "POST", VIP, "Content-Type: text/plain\r\n",
+            good.replace("{nic}", "fa:16:3e:ff:ff:ff")),
         request("plug VIP: as JSON of another name", "POST", VIP, "Content-Type: application/vnd.x+json\r\n",
             good.replace("{nic}", "fa:16:3e:ff:ff:ff")),
         request("plug VIP: any bytes", "POST", VIP, "Content-Type: application/json\r\n", [0xff, 0x00, 0xfe]),
@@ -79,7 +80,8 @@ pub(crate) fn network() -> Vec<Case> {
          \"host_routes\":[{\"destination\":\"203.0.113.128/25\",\"nexthop\":\"{gateway4}\"}]},");
     let mut cases = vec![
         ask("plug network: nothing", "POST", NETWORK),
-        request("plug network: as text", "POST", NETWORK, "Content-Type: text/plain\r\n", good),
+        request("plug network: as text", "POST", NETWORK, "Content-Type: text/plain\r\n",
+            good.replace("{member nic}", "fa:16:3e:ff:ff:ff")),
     ];
     for (name, body) in [
         ("no JSON", "mac_address"),
