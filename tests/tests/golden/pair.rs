@@ -6,6 +6,7 @@ use std::time::Duration;
 use lab::addresses::{FRONTEND, amphora_host, tor_host};
 use lab::amphora::API_PORT;
 use lab::{Amphora, Fabric, Family, Options, Peer, TorKind};
+use md5::{Digest, Md5};
 use serde_json::Value;
 
 use crate::case::{Case, Words};
@@ -41,7 +42,10 @@ impl Pair {
     pub(crate) fn ask(&self, cases: &[Case]) -> Vec<[String; 2]> {
         let side = |index: usize| {
             let (server, words) = (self.server(index), self.words(index));
-            let one = |case: &Case| show(server.exchange(&words.fill(&case.bytes), case.head_only), &words, case);
+            let one = |case: &Case| {
+                let sent = words.fill(&case.bytes);
+                show(server.exchange(&sent, case.head_only), &sent, &words, case)
+            };
             cases.iter().map(one).collect::<Vec<_>>()
         };
         let (ours, theirs) = std::thread::scope(|scope| {
@@ -107,16 +111,17 @@ fn member_mac(index: usize) -> String {
 }
 
 /// An answer on one line: what is not here is not compared.
-fn show(answer: Option<Answer>, words: &Words, case: &Case) -> String {
+fn show(answer: Option<Answer>, sent: &[u8], words: &Words, case: &Case) -> String {
     let Some(answer) = answer else { return "closed without an answer".to_owned() };
     let mut text = answer.status.to_string();
     if answer.content_type != "application/json" && !(answer.content_type.is_empty() && answer.body.is_empty()) {
         text += &format!(" {}", answer.content_type);
     }
-    for (name, value) in [("ETag", &answer.etag), ("Location", &answer.location)] {
-        if !value.is_empty() {
-            text += &format!(" {name} {value}");
-        }
+    if !answer.etag.is_empty() {
+        text += &format!(" ETag {}", tag(&answer, sent, case.head_only));
+    }
+    if !answer.location.is_empty() {
+        text += &format!(" Location {}", answer.location);
     }
     match answer.json() {
         Some(mut body) => {
@@ -131,6 +136,21 @@ fn show(answer: Option<Answer>, words: &Words, case: &Case) -> String {
         None => text += &format!(" {:?}", String::from_utf8_lossy(&answer.body)),
     }
     without_pids(&words.put_back(&text))
+}
+
+/// An ETag by what it is the digest of: the bodies of the two amphorae have their own addresses in them.
+fn tag(answer: &Answer, sent: &[u8], head_only: bool) -> String {
+    let md5 = |body: &[u8]| Md5::digest(body).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let end = sent.windows(4).position(|window| window == b"\r\n\r\n").map_or(sent.len(), |head| head + 4);
+    if answer.etag == md5(&sent[end..]) {
+        "md5(sent)".to_owned()
+    } else if answer.etag == md5(&answer.body) {
+        "md5(answer)".to_owned()
+    } else if head_only && answer.etag.len() == 32 {
+        "md5(of what is not here)".to_owned()
+    } else {
+        answer.etag.clone()
+    }
 }
 
 /// haproxy's messages name its process: `(123)` becomes `(pid)`.

@@ -16,7 +16,7 @@ pub(crate) fn all() -> Vec<Case> {
         discovery::cases(),
         http::cases(),
         certificates::cases(),
-        plug::vip(),
+        plug::cases(),
         haproxy::cases(),
         keepalived::udp(),
         keepalived::vrrp(),
