@@ -8,19 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns::Namespace;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Sources},
+    config::{Config, Role, Sources},
     converge::Converge,
     deadman::{self, Lock},
     haproxy::Haproxy,
-    heartbeat::{self, Heartbeats},
+    heartbeat::Heartbeats,
     kernel::{Kernel, NAMESPACE},
-    owner::{Owner, Shared},
+    owner::Owner,
+    prometheus,
     reload::{Running, SetDebug},
     resolve::Policy,
     server::{
@@ -30,7 +30,6 @@ use crate::{
     services::{Backend, Direct, Places, Services},
     speaker::{self, Link},
     state::LogError,
-    vrrp,
 };
 
 /// How long a predecessor may take to end.
@@ -106,15 +105,13 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
     let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
 
-    let socket = config.bgp.as_ref().map(|bgp| bgp.speaker.as_path());
-    speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
-    let heartbeats = Heartbeats::start(
-        running.subscribe(),
-        heartbeat_sources(owner.shared().clone(), kernel.inside().namespace().clone()),
-    )
-    .map_err(StartError::Heartbeats)?;
+    let inside = kernel.inside().namespace().clone();
+    let heartbeats = Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone())
+        .map_err(StartError::Heartbeats)?;
+    let socket = running.current().bgp.as_ref().map(|bgp| bgp.speaker.clone());
+    speaker::leave_previous(socket.as_deref()).await.map_err(StartError::Previous)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
     if running.current().bgp.is_some() {
         let (l, v, k) = Link::start(running.subscribe());
@@ -130,14 +127,13 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
     let config = running.current();
-    let inside = kernel.inside().namespace().clone();
     let router = api::router(App {
         owner,
         progress,
         kernel,
         speaker: view,
         haproxy: Haproxy::new(services.clone(), inside),
-        services,
+        services: services.clone(),
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
         management: management.into(),
@@ -146,6 +142,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         versions: Versions::default(),
         running: running.clone(),
     });
+    if config.distributor.role == Role::Amphora {
+        tokio::spawn(prometheus::keep_running(services));
+    }
     let stop = CancellationToken::new();
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -165,13 +164,6 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
-}
-
-/// What the heartbeats ask of the other parts.
-fn heartbeat_sources(state: Arc<Shared>, namespace: Namespace) -> heartbeat::Sources {
-    let keepalived_counts =
-        move |config: &Config| !state.read(|desired| vrrp::is_routed(desired, config.distributor.vip_mode));
-    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: heartbeat::lvs::source(namespace) }
 }
 
 fn places(directory: &Path) -> Places {
