@@ -11,7 +11,7 @@ use netns::Namespace;
 
 use crate::{
     child,
-    services::{Sandbox, Service, ServiceError, ServiceName, Services, Status},
+    services::{self, Sandbox, Service, ServiceError, ServiceName, Services, Status},
 };
 
 /// Where Debian, Ubuntu and Red Hat have it (`KEEPALIVED_CMD` in `octavia/common/constants.py`).
@@ -67,8 +67,7 @@ pub fn service(
 /// Whether it says `READY=1`: only to a parent that is systemd, whatever `NOTIFY_SOCKET` is (`check_parent_systemd` in
 /// its `lib/systemd.c`).
 fn notifies() -> bool {
-    let first = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
-    Path::new("/run/systemd/system").is_dir() && first.trim_end() == "systemd"
+    services::systemd::booted()
 }
 
 /// Starts it, and waits until one of these pid files names a keepalived: before that a SIGHUP would end it instead of
@@ -130,7 +129,7 @@ pub enum TestError {
 pub fn test(configuration: &[u8], namespace: &Namespace) -> Result<(), TestError> {
     // keepalived ends a line there, and would find nothing wrong with the rest.
     if let Some(at) = configuration.iter().position(|byte| *byte == 0) {
-        let line = 1 + configuration[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = configuration[..at].split(|byte| *byte == b'\n').count();
         return Err(TestError::Refused(format!("(Line {line}) a NUL byte")));
     }
     let input = [PRELUDE.as_bytes(), configuration].concat();
@@ -167,7 +166,9 @@ fn complaints(text: &str) -> String {
     if lines.iter().any(|line| OF_THE_TEXT.iter().any(|words| line.contains(words))) {
         return lines.join("\n");
     }
-    lines.iter().for_each(|line| tracing::info!(line, "keepalived remarks on the configuration"));
+    for line in lines {
+        tracing::info!(line, "keepalived remarks on the configuration");
+    }
     String::new()
 }
 
