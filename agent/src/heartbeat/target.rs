@@ -3,11 +3,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use tokio::{
-    net::UdpSocket,
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -70,6 +69,8 @@ impl Targets {
     /// Sends, unless the last one was answered with an ICMP error, which is heard of only now: most likely nobody listens
     /// there, and the next turn tries again.
     ///
+    /// A datagram is sent at once or not at all, so time that reading has used up does not matter here.
+    ///
     /// Each heartbeat has a socket of its own, so that it comes from the address this machine has now, and a connected
     /// one, so that nobody but the target can send anything to it.
     async fn send_to(&mut self, controller: &Controller, datagram: &[u8], until: Instant) -> io::Result<()> {
@@ -78,10 +79,10 @@ impl Targets {
         }
         let address = self.resolve(controller, until).await?;
         let any: IpAddr = if address.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
-        socket.connect(address).await?;
-        let sent = timeout_at(until, socket.send(datagram)).await;
-        sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        socket.set_nonblocking(true)?;
+        socket.connect(address)?;
+        socket.send(datagram)?;
         self.sent.insert(controller.clone(), socket);
         Ok(())
     }
@@ -111,6 +112,8 @@ impl Targets {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use tokio::net::UdpSocket;
 
     use super::*;
 
@@ -150,6 +153,16 @@ mod tests {
         }
         targets.configure(&[unreachable]);
         assert!(!targets.send(&[9], Instant::now() + Duration::from_secs(30), |_, _| {}).await);
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_that_took_all_its_time_to_be_made_is_sent() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut targets = Targets::default();
+        targets.configure(&[controller("127.0.0.1", receiver.local_addr().unwrap().port())]);
+        let over = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        assert!(targets.send(&[1], over, |_, how| how.unwrap()).await);
+        assert_eq!(receiver.recv(&mut [0; 2]).await.unwrap(), 1);
     }
 
     #[tokio::test]
