@@ -10,29 +10,30 @@
 
 mod events;
 mod report;
+mod speaker;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use bgp::{Change, Error, Prefix};
 use futures_util::StreamExt as _;
 use netns::Mac;
 use report::Teller;
 pub use report::{Progress, Report, Unready};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::error::with_causes,
+    config::Config,
     crash,
     kernel::{Applied, Kernel, Seen},
     owner::{Dirty, Shared},
-    plan::{Address, Device, Have, Step, Want, kept, plan},
-    resolve::{self, Closed, Policy},
-    speaker::{Announced, Link, State},
+    plan::{Device, Have, Step, Want, kept, plan},
+    resolve::{self, Policy},
+    speaker::Link,
     state::{Desired, Plug, VipMode},
 };
 
@@ -40,8 +41,6 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(30);
 /// How soon a failed pass is tried again, in milliseconds; the last for ever.
 const RETRY: [u64; 5] = [100, 250, 1_000, 2_000, 5_000];
-/// More changes than this are one line in the log.
-const WORTH_A_LINE: usize = 16;
 /// Passes in a row without news, each of which changed something; more is two of us fighting.
 const PASSES: usize = 6;
 /// Events come in bursts, our own among them: how long to wait for the rest of one.
@@ -54,7 +53,9 @@ const FIGHT: Duration = Duration::from_secs(1);
 pub struct Converge {
     shared: Arc<Shared>,
     kernel: Kernel,
-    policy: Arc<Policy>,
+    config: watch::Receiver<Arc<Config>>,
+    /// What the configuration says, as of the last look at it.
+    policy: Policy,
     /// Absent without `[bgp]`.
     link: Option<Link>,
     teller: Teller,
@@ -64,6 +65,9 @@ pub struct Converge {
     failed: HashMap<Mac, Unready>,
     /// The addresses that could not be taken away in the last pass, and why.
     stuck: BTreeMap<IpAddr, String>,
+    /// The bound VIPs that peers may have heard of, with the life of the speaker in which they first did; 0 for those
+    /// that were bound before this agent. Absent before the first look.
+    exposed: Option<BTreeMap<IpAddr, u64>>,
 }
 
 /// What a pass looks at.
@@ -92,10 +96,16 @@ struct Outcome {
 
 impl Converge {
     /// Makes the task and the view on it.
-    pub fn new(shared: Arc<Shared>, kernel: Kernel, policy: Arc<Policy>, link: Option<Link>) -> (Self, Progress) {
+    pub fn new(
+        shared: Arc<Shared>,
+        kernel: Kernel,
+        config: watch::Receiver<Arc<Config>>,
+        link: Option<Link>,
+    ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
-        let (failed, stuck) = (HashMap::new(), BTreeMap::new());
-        (Self { shared, kernel, policy, link, teller, seen: None, failed, stuck }, progress)
+        let (failed, stuck, exposed) = Default::default();
+        let policy = Policy::of(&config.borrow());
+        (Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, exposed }, progress)
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
@@ -127,12 +137,14 @@ impl Converge {
                         stale.get_or_insert_with(|| Instant::now() + burst);
                     }
                     () = events::changed(&mut speaker_news) => break true,
+                    Ok(()) = self.config.changed() => break true,
                     () = tokio::time::sleep_until(stale.unwrap_or(again).min(again)) => break true,
                 }
             };
             if all {
                 self.seen = None;
                 stale = None;
+                self.policy = Policy::of(&self.config.borrow_and_update());
                 if !self.kernel.is_current().unwrap_or(true) {
                     tracing::error!("the namespace amphora-haproxy was made anew by somebody; starting over");
                     return;
@@ -176,21 +188,22 @@ impl Converge {
     async fn pass(&mut self, scope: &Scope) -> Outcome {
         let dirty = &scope.dirty;
         let desired = self.shared.read(|d| if scope.everything { d.clone() } else { narrow(d, dirty) });
-        let mut want = resolve::kernel(&desired, &self.facts(), &self.policy);
         let seen = match self.seen.take() {
             Some(seen) if !scope.everything => seen,
-            _ => match self.kernel.look(&want).await {
-                Ok(seen) => {
-                    // What the NICs got by themselves has a say in what is wanted.
-                    want = resolve::kernel(&desired, &seen.facts, &self.policy);
-                    seen
+            before => {
+                let facts = before.map(|seen| seen.facts).unwrap_or_default();
+                match self.kernel.look(&resolve::kernel(&desired, &facts, &self.policy)).await {
+                    Ok(seen) => seen,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "the kernel cannot be read; trying again");
+                        return Outcome { failed: true, ..Outcome::default() };
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the kernel cannot be read; trying again");
-                    return Outcome { failed: true, ..Outcome::default() };
-                }
-            },
+            }
         };
+        // What the NICs got by themselves has a say in what is wanted.
+        let mut want = resolve::kernel(&desired, &seen.facts, &self.policy);
         let registrations = dirty.vips.iter().filter_map(|v| desired.registrations.get(v));
         let (open, closed) = resolve::announcements(registrations, &desired, &seen.facts, &self.policy);
         want.announced = open;
@@ -205,6 +218,7 @@ impl Converge {
         }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };
+        have.stale = scope.everything && self.is_stale(&want, &have).await;
         let steps = plan(&want, &have);
         let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|s| !matches!(s, Step::Withdraw(_) | Step::Announce(_)));
@@ -224,7 +238,11 @@ impl Converge {
             }
             self.step(step, &desired, &mut outcome).await;
         }
-        self.report_kernel(scope, &desired, &want, &have);
+        if scope.everything {
+            outcome.failed |= have.stale && kept(&want, &have).next().is_some();
+            self.report_kernel(&desired, &want, &have);
+        }
+        let facts = seen.facts.clone();
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
         self.teller.reached(dirty.generation);
 
@@ -235,7 +253,8 @@ impl Converge {
         };
         let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
         if !announce.is_empty() {
-            let gateways = resolve::gateways(&desired, &self.facts());
+            self.expose(&announce);
+            let gateways = resolve::gateways(&desired, &facts);
             tokio::join!(self.kernel.resolve(&gateways), self.speak(&announce, &mut outcome));
         }
         if outcome.told || !scope.everything {
@@ -244,73 +263,24 @@ impl Converge {
             let speakers = |s: &Step| matches!(s, Step::Withdraw(_) | Step::Announce(_));
             outcome.changed |= outcome.told && plan(&want, &have).iter().any(speakers);
         }
-        self.report_speaker(scope, &want, have.announced, closed, outcome.refused.take());
+        self.report_speaker(&dirty.vips, closed, &want, have.announced, outcome.refused.as_deref());
         outcome
     }
 
-    fn facts(&self) -> resolve::Facts {
-        self.seen.as_ref().map(|s| s.facts.clone()).unwrap_or_default()
-    }
-
-    /// The VIPs whose announcement matters to this pass: those in its scope, and with plugs in it every
-    /// VIP that is bound, for it may be about to be unbound.
-    fn asked(scope: &Scope, bound: &BTreeSet<Address>) -> BTreeSet<Prefix> {
-        let mut asked = scope.dirty.vips.clone();
-        if scope.everything {
-            let on_lo = bound.iter().filter(|a| a.device == Device::Lo);
-            asked.extend(on_lo.filter_map(|a| Prefix::try_from(a.ip).ok()));
-        }
-        asked
-    }
-
-    /// What the speaker announces of `asked`, and with a full scope whatever else it announces; nothing at
-    /// all without `[bgp]`; `None` while it cannot be asked.
-    async fn announced(&self, scope: &Scope, asked: &BTreeSet<Prefix>) -> Option<Announced> {
-        match &self.link {
-            None => Some(BTreeMap::new()),
-            Some(link) => link.announced(asked, scope.everything).await,
-        }
-    }
-
-    /// For a pass over a few VIPs that were just committed: whatever the speaker announces of them, it is to be
-    /// told anew. That costs no question first, and what it then holds is read back.
-    fn unknown(&self, asked: &BTreeSet<Prefix>) -> Option<Announced> {
-        match &self.link {
-            None => Some(BTreeMap::new()),
-            Some(link) => matches!(link.state(), State::Up(_)).then(|| asked.iter().map(|p| (*p, None)).collect()),
-        }
-    }
-
-    /// Takes the speaker's steps; whether all of them were taken.
-    async fn speak(&self, steps: &[Step], outcome: &mut Outcome) -> bool {
-        let changes: Vec<Change> = steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::Withdraw(prefix) => Some(Change::Withdraw(*prefix)),
-                Step::Announce(announcement) => Some(Change::Announce(announcement.clone())),
-                _ => None,
-            })
-            .collect();
-        let (Some(link), false) = (&self.link, changes.is_empty()) else { return true };
-        crash::point("speaker: before changes");
-        let told = link.apply(&changes).await;
-        outcome.told = true;
-        match told {
-            Ok(()) if changes.len() > WORTH_A_LINE => tracing::info!(changes = changes.len(), "told the speaker"),
-            Ok(()) => changes.iter().for_each(|change| tracing::info!(?change, "told the speaker")),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the speaker did not take it; trying again");
-                outcome.failed = true;
-                match error {
-                    Error::Refused { .. } | Error::Invalid(_) => outcome.refused = Some(with_causes(&error)),
-                    // It may hold anything now; its peers wait for a pass that could tell it all.
-                    _ => outcome.heard = false,
+    fn report_kernel(&self, desired: &Desired, want: &Want, have: &Have) {
+        let unready = |plug: &Plug| Some((plug.primary(), self.failed.get(&plug.mac)?.clone()));
+        let plugs = desired.plugs.values().filter_map(unready).collect();
+        let mut lingering = self.stuck.clone();
+        if let Some(link) = &self.link {
+            let why = match have.announced {
+                None => format!("it may still be announced: {}", link.state().why()),
+                Some(_) => {
+                    "peers may still have its route, for the speaker has restarted and not told them all".to_owned()
                 }
-                return false;
-            }
+            };
+            lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
         }
-        crash::point("speaker: after changes");
-        true
+        self.teller.kernel(plugs, lingering);
     }
 
     /// Takes one of the kernel's steps, unless an earlier one of the same NIC failed.
@@ -347,67 +317,22 @@ impl Converge {
         }
     }
 
-    fn report_kernel(&self, scope: &Scope, desired: &Desired, want: &Want, have: &Have) {
-        if !scope.everything {
-            return;
-        }
-        let unready = |plug: &Plug| Some((plug.primary(), self.failed.get(&plug.mac)?.clone()));
-        let mut lingering = self.stuck.clone();
-        if let (None, Some(link)) = (&have.announced, &self.link) {
-            let why = format!("it may still be announced: {}", link.state().why());
-            lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
-        }
-        self.teller.write(|report| {
-            report.plugs = desired.plugs.values().filter_map(unready).collect();
-            report.lingering = lingering;
-        });
-    }
-
     /// Notes that an address that nobody wants stays.
     fn stay(&mut self, step: &Step, why: &str) {
         if let Step::DeleteAddress(address) = step {
             self.stuck.insert(address.ip, why.to_owned());
         }
     }
-
-    fn report_speaker(
-        &self,
-        scope: &Scope,
-        want: &Want,
-        held: Option<Announced>,
-        closed: BTreeMap<Prefix, Closed>,
-        refused: Option<String>,
-    ) {
-        let (held, why) = match (&self.link, held) {
-            (None, _) => (BTreeMap::new(), Some("BGP is not configured: add [bgp] and a [bgp_peer:NAME]".to_owned())),
-            (Some(_), Some(held)) => (held, None),
-            (Some(link), None) => (BTreeMap::new(), Some(link.state().why())),
-        };
-        if why.is_none() || self.link.is_none() {
-            // What is neither wanted nor announced any more has left.
-            self.shared.leaving(|l| l.retain(|p, _| !scope.dirty.vips.contains(p) || held.contains_key(p)));
-        }
-        self.teller.write(|report| {
-            for vip in &scope.dirty.vips {
-                report.closed.remove(vip);
-                report.announced.remove(vip);
-                report.refused.remove(vip);
-            }
-            report.closed.extend(closed);
-            report.announced.extend(held.keys().filter(|p| scope.dirty.vips.contains(p)));
-            if let Some(refused) = refused {
-                let missing = want.announced.keys().filter(|p| !held.contains_key(p));
-                report.refused.extend(missing.map(|p| (*p, refused.clone())));
-            }
-            report.speaker = why;
-        });
-    }
 }
 
 /// The part of the state a pass over a few registrations needs: all plugs, and those registrations.
 fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
     let some = dirty.vips.iter().filter_map(|v| desired.registrations.get_key_value(v));
-    Desired { plugs: desired.plugs.clone(), registrations: some.map(|(v, r)| (*v, r.clone())).collect() }
+    Desired {
+        plugs: desired.plugs.clone(),
+        registrations: some.map(|(v, r)| (*v, r.clone())).collect(),
+        silenced: desired.silenced,
+    }
 }
 
 /// Whose plug a step belongs to.

@@ -9,7 +9,7 @@ use std::{
     fs::{DirBuilder, File, Permissions},
     io::{self, Read as _, Write as _},
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd as _, OwnedFd},
         unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     },
     path::Path,
@@ -62,6 +62,19 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Puts a file of mode 0600 in the place of the one at a path of the configuration: whole and durable, or not at all.
+/// Where that is a symbolic link, what it leads to is replaced, as by a writer that opens it.
+pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let path = match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        found => found?,
+    };
+    let unusable = || io::Error::other(format!("{}: not a plain file name", path.display()));
+    let name = path.file_name().and_then(|name| Name::new(name.to_str()?)).ok_or_else(unusable)?;
+    let directory = path.parent().map(Directory::open).transpose()?.flatten();
+    directory.ok_or(io::ErrorKind::NotFound)?.replace(&name, contents)
 }
 
 /// An open directory.
@@ -118,17 +131,35 @@ impl Directory {
         Ok(Some(contents))
     }
 
+    /// As [`Directory::inner_or_make`], but made for all to enter (0755): programs of other users run what is in it.
+    pub fn inner_or_make_open(&self, name: &Name) -> io::Result<Self> {
+        if let Some(there) = self.inner(name)? {
+            return Ok(there);
+        }
+        let made = self.inner_or_make(name)?;
+        File::from(made.0.try_clone()?).set_permissions(Permissions::from_mode(0o755))?; // whatever the umask
+        Ok(made)
+    }
+
     /// Puts a file of mode 0600 in the place of whatever had that name: whole and durable, or not at all.
     pub fn replace(&self, name: &Name, contents: &[u8]) -> io::Result<()> {
-        self.put(name, contents, 0o600)
+        self.replace_as(name, contents, 0o600)
     }
 
     /// As [`Directory::replace`], for all to read (0644).
     pub fn publish(&self, name: &Name, contents: &[u8]) -> io::Result<()> {
-        self.put(name, contents, 0o644)
+        self.replace_as(name, contents, 0o644)
     }
 
-    fn put(&self, name: &Name, contents: &[u8], mode: u32) -> io::Result<()> {
+    /// As [`Directory::replace`], a program for all (0755). Nothing is written where it is there already.
+    pub fn replace_program(&self, name: &Name, contents: &[u8]) -> io::Result<()> {
+        if self.read(name)?.as_deref() == Some(contents) {
+            return Ok(());
+        }
+        self.replace_as(name, contents, 0o755)
+    }
+
+    fn replace_as(&self, name: &Name, contents: &[u8], mode: u32) -> io::Result<()> {
         let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = name.temporary();
         let replaced = self.write(&temporary, contents, mode).and_then(|()| {
@@ -150,6 +181,35 @@ impl Directory {
         self.unlink(name.as_str())?;
         crash::point("file: removed");
         self.sync()
+    }
+
+    /// Gives a file another name, in the place of whatever had that one; durable.
+    pub fn rename(&self, from: &Name, to: &Name) -> io::Result<()> {
+        let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        renameat(&self.0, from.as_str(), &self.0, to.as_str())?;
+        crash::point("file: renamed");
+        self.sync()
+    }
+
+    /// Removes a directory in this one with everything in it; also when it is not there. It is gone at once or not at
+    /// all: what a crash leaves of it has another name, and goes with the next removal.
+    pub fn remove_inner(&self, name: &Name) -> io::Result<()> {
+        let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        let aside = format!(".{name}.old");
+        // The kernel's path for an open directory; nothing in it is followed out of it.
+        let path = format!("/proc/self/fd/{}/{aside}", self.0.as_raw_fd());
+        let clear = || match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        clear()?;
+        match renameat(&self.0, name.as_str(), &self.0, aside.as_str()) {
+            Err(Errno::ENOENT) => return Ok(()),
+            renamed => renamed?,
+        }
+        self.sync()?;
+        crash::point("directory: set aside");
+        clear()
     }
 
     fn write(&self, temporary: &str, contents: &[u8], mode: u32) -> io::Result<()> {

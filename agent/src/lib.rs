@@ -1,21 +1,29 @@
 //! The agent inside a load-balancer VM (an amphora).
 
 pub mod api;
+pub mod child;
 pub mod config;
 pub mod converge;
 mod crash;
 pub mod deadman;
 pub mod files;
+pub mod haproxy;
+pub mod heartbeat;
+pub mod keepalived;
+pub mod keepalivedlvs;
 pub mod kernel;
 pub mod loadbalancers;
 pub mod owner;
 pub mod plan;
 pub mod programs;
+pub mod prometheus;
+pub mod reload;
 pub mod resolve;
 pub mod server;
 pub mod services;
 pub mod speaker;
 mod start;
 pub mod state;
+pub mod vrrp;
 
 pub use start::{StartError, run};

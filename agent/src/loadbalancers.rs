@@ -94,6 +94,28 @@ pub fn overview(base: &Path) -> io::Result<Overview> {
     Ok(overview)
 }
 
+/// Who serves an id of the API's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A load balancer, by haproxy.
+    Haproxy,
+    /// A UDP or SCTP listener, by keepalived and LVS.
+    Lvs,
+}
+
+/// Who serves `id`; `None` where nobody knows it.
+///
+/// # Errors
+/// The system's, where its files are there and cannot be read.
+pub fn kind_of(base: &Path, id: &LbId) -> io::Result<Option<Kind>> {
+    if configuration(base, id)?.is_some() {
+        return Ok(Some(Kind::Haproxy));
+    }
+    let conf = Name::new(&format!("{LVS_PREFIX}{id}.conf")).expect("an id is short and plain");
+    let lvs = Directory::open(&base.join("lvs"))?.map(|lvs| lvs.read(&conf)).transpose()?.flatten();
+    Ok(lvs.map(|_| Kind::Lvs))
+}
+
 /// A load balancer's haproxy.cfg; `None` where there is no such load balancer.
 ///
 /// # Errors
@@ -102,13 +124,45 @@ pub fn configuration(base: &Path, id: &LbId) -> io::Result<Option<Vec<u8>>> {
     Directory::open(base)?.map_or(Ok(None), |root| configuration_in(&root, id))
 }
 
+/// The load balancers that have a haproxy configuration, sorted.
+///
+/// # Errors
+/// The system's.
+pub fn with_haproxy(base: &Path) -> io::Result<Vec<LbId>> {
+    let Some(root) = Directory::open(base)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for id in names(base)?.iter().filter_map(|name| LbId::new(name)) {
+        if configuration_in(&root, &id)?.is_some() {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
 fn configuration_in(root: &Directory, id: &LbId) -> io::Result<Option<Vec<u8>>> {
     let file = Name::new("haproxy.cfg").expect("a literal");
     root.inner(id.name())?.map_or(Ok(None), |directory| directory.read(&file))
 }
 
+/// The load balancers whose haproxy runs: those with a configuration and a process (Octavia's `is_lb_running`). Reads no configuration, for it is asked at every heartbeat.
+///
+/// # Errors
+/// The system's, where the directory is there and cannot be read.
+pub fn running(base: &Path) -> io::Result<Vec<LbId>> {
+    let names = match names(base) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names?,
+    };
+    let runs = |id: &LbId| {
+        let directory = base.join(id.name().as_str());
+        let pid = || std::fs::read(directory.join(format!("{id}.pid")));
+        directory.join("haproxy.cfg").is_file() && pid().is_ok_and(|pid| is_running(&pid))
+    };
+    Ok(names.iter().filter_map(|name| LbId::new(name)).filter(runs).collect())
+}
+
 /// The names in a directory, sorted; those that are not UTF-8 are none of ours.
-fn names(path: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path)? {
         names.extend(entry?.file_name().into_string());
@@ -118,7 +172,7 @@ fn names(path: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Whether the process of a pid file's first line exists.
-fn is_running(pid_file: &[u8]) -> bool {
+pub(crate) fn is_running(pid_file: &[u8]) -> bool {
     let text = String::from_utf8_lossy(pid_file);
     let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
     pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())

@@ -2,7 +2,10 @@
 
 use std::{env, io::IsTerminal as _, os::unix::fs::MetadataExt as _};
 
-use tracing_subscriber::{EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use amphora_agent::reload::SetDebug;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 /// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -15,15 +18,15 @@ pub(crate) enum LoggingError {
     Twice(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Sends events of this process where they belong. `RUST_LOG` wins over `debug`.
-pub(crate) fn init(debug: bool) -> Result<(), LoggingError> {
-    let filter = match env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter).map_err(LoggingError::Filter)?,
+/// Sends events of this process where they belong. `RUST_LOG` wins over `debug`, also over a later one.
+pub(crate) fn init(debug: bool) -> Result<SetDebug, LoggingError> {
+    let fixed = match env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => Some(EnvFilter::try_new(filter).map_err(LoggingError::Filter)?),
         Err(env::VarError::NotUnicode(_)) => return Err(LoggingError::NotText),
-        // What our libraries tell about every frame is of no use to an operator.
-        _ if debug => EnvFilter::new("debug,h2=info,hyper=info,hyper_util=info,tower=info,rustls=info"),
-        _ => EnvFilter::new("info"),
+        _ => None,
     };
+    let is_fixed = fixed.is_some();
+    let (filter, handle) = reload::Layer::new(fixed.unwrap_or_else(|| level(debug)));
     let journal = is_journal().then(tracing_journald::layer);
     let (layer, failed) = match journal {
         Some(Ok(journal)) => (journal.with_field_prefix(None).boxed(), None),
@@ -34,7 +37,16 @@ pub(crate) fn init(debug: bool) -> Result<(), LoggingError> {
     if let Some(error) = failed {
         tracing::warn!(%error, "no journal; logging to standard error");
     }
-    Ok(())
+    Ok(Box::new(move |debug| {
+        if !is_fixed && let Err(error) = handle.reload(level(debug)) {
+            tracing::error!(%error, "the log level stays as it is");
+        }
+    }))
+}
+
+fn level(debug: bool) -> EnvFilter {
+    // What our libraries tell about every frame is of no use to an operator.
+    EnvFilter::new(if debug { "debug,h2=info,hyper=info,hyper_util=info,tower=info,rustls=info" } else { "info" })
 }
 
 fn plain() -> Box<dyn tracing_subscriber::Layer<FilteredRegistry> + Send + Sync> {
@@ -42,7 +54,7 @@ fn plain() -> Box<dyn tracing_subscriber::Layer<FilteredRegistry> + Send + Sync>
     tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).boxed()
 }
 
-type FilteredRegistry = tracing_subscriber::layer::Layered<EnvFilter, Registry>;
+type FilteredRegistry = tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 
 /// systemd.exec(5), `$JOURNAL_STREAM`: the journal's only while it names standard error's device and inode.
 fn is_journal() -> bool {

@@ -48,11 +48,14 @@ fn main() -> ExitCode {
         }
         cli::Task::PrintEffectiveConfig => return print(&config.to_string()),
     }
-    if let Err(error) = logging::init(config.logging.debug) {
-        complain(&error);
-        return ExitCode::from(EX_CONFIG);
-    }
-    match amphora_agent::run(config, sources) {
+    let set_debug = match logging::init(config.logging.debug) {
+        Ok(set_debug) => set_debug,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    match amphora_agent::run(config, sources, set_debug) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);

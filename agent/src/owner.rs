@@ -125,7 +125,7 @@ impl Shared {
             dirty.generation = generation;
             for change in changes {
                 match &change {
-                    Change::Plug(_) | Change::Unplug(_) => dirty.plugs = true,
+                    Change::Plug(_) | Change::Unplug(_) | Change::Silence(_) => dirty.plugs = true,
                     Change::Register(r) => {
                         dirty.vips.insert(r.vip);
                         self.leaving(|l| l.remove(&r.vip));
@@ -194,7 +194,8 @@ impl Owner {
     }
 }
 
-/// What a change touches. Plugs are judged by one another, so they are all one thing.
+/// What a change touches. Plugs are judged by one another, so they are all one thing; what silences every VIP is judged
+/// with them.
 #[derive(PartialEq, Eq, Hash)]
 enum Touches {
     Plugs,
@@ -203,7 +204,7 @@ enum Touches {
 
 fn touches(change: &Change) -> Touches {
     match change {
-        Change::Plug(_) | Change::Unplug(_) => Touches::Plugs,
+        Change::Plug(_) | Change::Unplug(_) | Change::Silence(_) => Touches::Plugs,
         Change::Register(r) => Touches::Vip(r.vip),
         Change::Unregister(vip) => Touches::Vip(*vip),
     }

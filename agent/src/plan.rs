@@ -142,6 +142,8 @@ pub struct Have {
     /// What the speaker announces, of the VIPs in this plan's scope; `None` while it cannot be asked. A
     /// prefix without announcement is held in a form that is not ours.
     pub announced: Option<BTreeMap<Prefix, Option<Announcement>>>,
+    /// A peer may hold VIPs that the speaker announced in an earlier life and knows nothing of now.
+    pub stale: bool,
 }
 
 /// One thing to do.
@@ -185,17 +187,18 @@ impl Want {
     }
 }
 
-/// The addresses that are kept although nobody wants them, because the speaker cannot be asked: all of them while
-/// a VIP is among them that may still be announced, for its packets are answered by all the rest.
+/// The addresses that are kept although nobody wants them, because the speaker cannot be asked or does not know what
+/// its peers hold: all of them while a VIP is among them that may still be announced, for its packets are answered by
+/// all the rest.
 pub fn kept<'a>(want: &'a Want, have: &'a Have) -> impl Iterator<Item = &'a Address> {
     let unwanted = || have.addresses.difference(&want.addresses);
-    let keep = have.announced.is_none() && unwanted().any(|a| a.device == Device::Lo);
+    let keep = (have.announced.is_none() || have.stale) && unwanted().any(|a| a.device == Device::Lo);
     unwanted().filter(move |_| keep)
 }
 
 /// The steps from `have` to `want`, in the only order that keeps the invariants.
 ///
-/// While the speaker cannot be asked, no VIP is taken off `lo`: it may still be announced.
+/// While the speaker cannot be asked, or its peers hold what it no longer knows, no VIP is taken off `lo`.
 #[must_use]
 pub fn plan(want: &Want, have: &Have) -> Vec<Step> {
     let mut steps = Vec::new();

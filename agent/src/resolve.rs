@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use netns::Mac;
 
 use crate::{
+    config::{Config, Role, Topology},
     plan::{Address, Device, Path, RouteKey, Rule, Want, WantAnnounced, WantNic},
     state::{Desired, Frontend, Plug, Registration, Server, VipMode},
 };
@@ -44,6 +45,22 @@ pub struct Policy {
     pub allowed_nexthops: Option<Vec<IpNet>>,
     /// The peers there are.
     pub peers: Vec<PeerId>,
+}
+
+impl Policy {
+    /// What a configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let distributor = &config.distributor;
+        Self {
+            amphora_id: config.amphora_id.clone(),
+            distributor: distributor.role == Role::Distributor,
+            active_standby: config.topology == Topology::ActiveStandby,
+            allowed_prefixes: distributor.allowed_prefixes.clone(),
+            allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),
+            peers: config.bgp.iter().flat_map(|b| &b.peers).map(|p| p.peer.id.clone()).collect(),
+        }
+    }
 }
 
 /// An address the kernel holds on a NIC.
@@ -211,6 +228,9 @@ pub fn announced(
     };
     let here =
         desired.plug_of(vip).is_some() || is_self(&registration.server, policy) || every_frontend().any(|f| ours(&f));
+    if here && desired.silenced {
+        return Err("this amphora was silenced by PUT /1.0/vrrp/stop; PUT /1.0/vrrp/start ends it".to_owned());
+    }
     if here {
         serves(vip, nexthop, desired, facts)?;
     }

@@ -2,31 +2,36 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bgp::RestartTime;
+use netns::Namespace;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{self, Config, Role, Sources, Topology},
+    config::{Config, Runner, Sources},
     converge::Converge,
     deadman::{self, Lock},
+    haproxy::Haproxy,
+    heartbeat::{self, Heartbeats},
     kernel::{Kernel, NAMESPACE},
-    owner::Owner,
+    owner::{Owner, Shared},
+    programs,
+    reload::{Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
-    services::{Backend, Direct, Places, Services},
-    speaker::{self, Link, Setup},
+    services::{Backend, Direct, Places, Services, Settings, Systemd, systemd},
+    speaker::{self, Link},
     state::LogError,
+    vrrp,
 };
 
 /// How long a predecessor may take to end.
@@ -68,6 +73,9 @@ pub enum StartError {
     /// Nobody to run haproxy.
     #[error("services cannot be run")]
     Services(#[source] io::Error),
+    /// No thread for them.
+    #[error("heartbeats cannot start")]
+    Heartbeats(#[source] io::Error),
     /// One of the parts that never end has ended.
     #[error("the {0} task ended; the log says why")]
     Task(&'static str),
@@ -77,12 +85,12 @@ pub enum StartError {
 ///
 /// # Errors
 /// What is missing to start, or which part failed.
-pub fn run(config: Config, sources: Sources) -> Result<(), StartError> {
+pub fn run(config: Config, sources: Sources, set_debug: SetDebug) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(StartError::Runtime)?.block_on(agent(config, sources))
+    runtime.map_err(StartError::Runtime)?.block_on(agent(config, sources, set_debug))
 }
 
-async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
+async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<(), StartError> {
     let listen = |kind| signal(kind).map_err(StartError::Runtime);
     let (mut hangup, mut terminate, mut interrupt) =
         (listen(SignalKind::hangup())?, listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -99,48 +107,58 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
     let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
 
-    let policy = Arc::new(policy(&config));
-    let setup = config.bgp.as_ref().map(|bgp| setup(bgp, config.api.bind.ip()));
-    let socket = setup.as_ref().map(|s| s.socket.as_path());
+    let socket = config.bgp.as_ref().map(|bgp| bgp.speaker.as_path());
     speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
+    let (bind, runner) = (config.api.bind, config.distributor.services);
+    let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
+    let heartbeats = Heartbeats::start(
+        running.subscribe(),
+        heartbeat_sources(owner.shared().clone(), kernel.inside().namespace().clone()),
+    )
+    .map_err(StartError::Heartbeats)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
-    if let Some(setup) = setup {
-        let (l, v, k) = Link::start(setup);
+    if running.current().bgp.is_some() {
+        let (l, v, k) = Link::start(running.subscribe());
         (link, view, keeper) = (Some(l), Some(v), Some(k));
     }
-    let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), policy.clone(), link);
-
+    let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
     let mut converge = tokio::spawn(converge.run());
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
-    let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
+    let services = services(runner, &directory).map_err(StartError::Services)?;
 
-    let listener = serve::listen(api.bind).map_err(|error| StartError::Listen(api.bind, error))?;
-    let limits = Limits { body: api.request_read_timeout, ..Limits::default() };
+    let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
+    let (limits, config) = (Limits::default(), running.subscribe());
+    let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
+    let config = running.current();
+    let inside = kernel.inside().namespace().clone();
     let router = api::router(App {
         owner,
         progress,
         kernel,
         speaker: view,
+        haproxy: Haproxy::new(services.clone(), inside),
         services,
-        policy,
+        policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
         management: management.into(),
         paths: Arc::new(config.paths.clone()),
-        server_cert: api.server_cert.as_path().into(),
+        server_cert: config.api.server_cert.as_path().into(),
         versions: Versions::default(),
+        running: running.clone(),
     });
     let stop = CancellationToken::new();
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
-    tracing::info!(address = %api.bind, version = env!("CARGO_PKG_VERSION"), "serving");
+    tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&config, &sources),
+            _ = hangup.recv() => reload(running.clone()),
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
+            () = ended(heartbeats.thread()) => return Err(StartError::Task("heartbeats'")),
             () = ended(&owner_thread) => return Err(StartError::Task("owning")),
         }
     }
@@ -148,6 +166,39 @@ async fn agent(config: Config, sources: Sources) -> Result<(), StartError> {
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What the heartbeats ask of the other parts.
+fn heartbeat_sources(state: Arc<Shared>, namespace: Namespace) -> heartbeat::Sources {
+    let keepalived_counts =
+        move |config: &Config| !state.read(|desired| vrrp::is_routed(desired, config.distributor.vip_mode));
+    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: heartbeat::lvs::source(namespace) }
+}
+
+/// Whoever runs haproxy and keepalived.
+fn services(runner: Runner, directory: &Path) -> io::Result<Services> {
+    let systemd = match runner {
+        Runner::Auto => systemd::booted(),
+        Runner::Systemd => true,
+        Runner::Direct => false,
+    };
+    tracing::info!(runner = if systemd { "systemd" } else { "the agent itself" }, "services");
+    if systemd {
+        let settings = Settings {
+            units: "/etc/systemd/system".into(),
+            namespace: Path::new("/run/netns").join(NAMESPACE),
+            agent: programs::own_path(),
+        };
+        return Ok(Services::new(Backend::Systemd(Systemd::open(settings)?)));
+    }
+    let places = Places {
+        definitions: directory.join("services"),
+        runtime: "/run/amphora-agent/services".into(),
+        logs: "/var/log".into(),
+        namespace: NAMESPACE.to_owned(),
+        helper: "/proc/self/exe".into(),
+    };
+    Ok(Services::new(Backend::Direct(Direct::open(places)?)))
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
@@ -196,53 +247,14 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
     Ok(links.into_iter().map(|l| l.index).filter(|i| global(*i)).collect())
 }
 
-fn places(directory: &Path) -> Places {
-    Places {
-        definitions: directory.join("services"),
-        runtime: "/run/amphora-agent/services".into(),
-        logs: "/var/log".into(),
-        namespace: NAMESPACE.to_owned(),
-        helper: "/proc/self/exe".into(),
-    }
-}
-
-fn policy(config: &Config) -> Policy {
-    let distributor = &config.distributor;
-    Policy {
-        amphora_id: config.amphora_id.clone(),
-        distributor: distributor.role == Role::Distributor,
-        active_standby: config.topology == Topology::ActiveStandby,
-        allowed_prefixes: distributor.allowed_prefixes.clone(),
-        allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),
-        peers: config.bgp.iter().flat_map(|b| &b.peers).map(|p| p.peer.id.clone()).collect(),
-    }
-}
-
-fn setup(bgp: &config::Bgp, bind: IpAddr) -> Setup {
-    Setup {
-        socket: bgp.speaker.clone(),
-        local_as: bgp.local_as,
-        router_id: bgp.router_id,
-        bind,
-        graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
-        peers: bgp.peers.iter().map(|p| p.peer.clone()).collect(),
-        // Whoever listens on the socket already is taken as it is.
-        supervise: true,
-    }
-}
-
-/// Reads the configuration again, to tell an operator whether it is good. It takes effect with a restart,
-/// which changes nothing on the wire.
-fn reload(running: &Config, sources: &Sources) {
-    match Config::load(sources) {
-        Ok(new) if new == *running => tracing::info!("configuration read again: unchanged"),
-        Ok(_) => {
-            tracing::warn!("configuration read again: it has changed and takes effect when the agent is restarted");
+/// Reads the configuration again where waiting for a disk holds nobody up.
+fn reload(running: Arc<Running>) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = running.reload() {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the configuration is not usable; the old one stays"
+            );
         }
-        Err(problems) => {
-            for problem in problems {
-                tracing::error!(%problem, "the configuration has become unusable; the old one stays");
-            }
-        }
-    }
+    });
 }

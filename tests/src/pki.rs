@@ -10,7 +10,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::error::{Error, Result};
 
@@ -88,11 +88,20 @@ impl Pki {
 
     /// A TLS client that trusts the lab's CA and shows `identity`, if any.
     pub fn client(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>> {
+        self.client_of(identity, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same that speaks only these versions of TLS.
+    pub fn client_of(
+        &self,
+        identity: Option<&Identity>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.der().clone()).map_err(|error| unusable(&error))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .map_err(|error| unusable(&error))?
             .with_root_certificates(roots);
         let config = match identity {

@@ -13,6 +13,9 @@ use crate::{
 /// The largest JSON body taken; the largest the controller sends is a few kilobytes.
 const LIMIT: usize = 1024 * 1024;
 
+/// The largest haproxy.cfg taken: some 17,000 servers.
+const LARGE: usize = 2 * 1024 * 1024;
+
 /// A body, whatever is in it.
 #[derive(Debug, ToSchema)]
 #[schema(value_type = String, format = Binary)]
@@ -22,12 +25,28 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let deadline = request.extensions().get::<Deadline>().map(|d| d.0);
-        let deadline = deadline.expect("the server gives every request a deadline");
-        let body = server::body::read(request.into_body(), LIMIT, deadline).await;
-        body.map(Self)
-            .map_err(|e| ApiError::new(Status::BadRequest, "The request body could not be read", e.to_string()))
+        read(request, LIMIT).await.map(Self)
     }
+}
+
+/// As [`Whole`], and as large as a haproxy.cfg may be.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String)]
+pub struct Large(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Large {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        read(request, LARGE).await.map(Self)
+    }
+}
+
+async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    let deadline = request.extensions().get::<Deadline>().map(|d| d.0);
+    let deadline = deadline.expect("the server gives every request a deadline");
+    let body = server::body::read(request.into_body(), limit, deadline).await;
+    body.map_err(|e| ApiError::new(Status::BadRequest, "The request body could not be read", e.to_string()))
 }
 
 /// A body of one of our own calls: JSON, every key known.

@@ -1,6 +1,6 @@
 //! `PUT /1.0/certificate`: the agent's own server certificate, rotated by the controller.
 
-use std::{io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use axum::{Json, extract::State, http::StatusCode};
 
@@ -11,8 +11,7 @@ use crate::{
         error::{ApiError, Fault, Status, with_causes},
         plug::Done,
     },
-    crash,
-    files::{Directory, Name},
+    crash, files,
     server::tls::check_identity,
 };
 
@@ -25,28 +24,23 @@ use crate::{
     request_body(content = inline(Whole), content_type = "application/x-pem-file"),
     responses(
         (status = 202, description = "In use from the next connection on", body = Done),
-        (status = 400, description = "Not a certificate with its key; the old one stays", body = Fault),
+        (status = 400, description = "Not a certificate with its key that can be served now; the old one stays", body = Fault),
         (status = 500, description = "It could not be stored; the old one stays", body = Fault),
     )
 )]
 pub async fn update(State(app): State<App>, Whole(body): Whole) -> Result<(StatusCode, Json<Done>), ApiError> {
-    check_identity(Path::new("the certificate sent"), &body)
+    let leaf = check_identity(Path::new("the certificate sent"), &body)
         .map_err(|e| ApiError::new(Status::BadRequest, "Invalid certificate", with_causes(&e)))?;
+    if let Some(id) = app.policy.amphora_id.as_deref().filter(|id| !leaf.is_for(id)) {
+        // Who calls by another name, as an operator with curl does, need not mind.
+        tracing::warn!(amphora_id = id, "the new certificate is not for the amphora id; the controller will refuse it");
+    }
     let path = Arc::clone(&app.server_cert);
-    let stored = tokio::task::spawn_blocking(move || replace(&path, &body)).await;
+    let stored = tokio::task::spawn_blocking(move || files::replace(&path, &body)).await;
     stored
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         .map_err(|e| ApiError::new(Status::Internal, "Cannot store the certificate", e.to_string()))?;
     tracing::info!("the server certificate was replaced");
     crash::point("server certificate: stored, not answered");
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: None })))
-}
-
-/// Where `agent_server_cert` is a symbolic link, what it leads to is replaced, as by a writer that opens it.
-fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let path = path.canonicalize()?;
-    let unusable = || io::Error::other(format!("{}: not a plain file name", path.display()));
-    let name = path.file_name().and_then(|name| Name::new(name.to_str()?)).ok_or_else(unusable)?;
-    let directory = path.parent().map(Directory::open).transpose()?.flatten();
-    directory.ok_or_else(unusable)?.replace(&name, contents)
 }

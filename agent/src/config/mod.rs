@@ -19,7 +19,7 @@ mod upstream;
 pub use problem::{Place, Problem};
 pub use sources::{Flag, Sources};
 pub use types::{
-    Api, Bgp, Config, Controller, Distributor, Heartbeat, Logging, Paths, PeerConfig, Role, Secret, TlsVersion,
+    Api, Bgp, Config, Controller, Distributor, Heartbeat, Logging, Paths, PeerConfig, Role, Runner, Secret, TlsVersion,
     Topology, VipMode,
 };
 
@@ -32,7 +32,15 @@ impl Config {
     /// # Errors
     /// Every problem found. A file that cannot be parsed hides those of its options.
     pub fn load(sources: &Sources) -> Result<Self, Vec<Problem>> {
-        Self::build(&sources.read()?)
+        Self::build(&sources.read(None)?)
+    }
+
+    /// As [`Config::load`], as if the main file ([`Sources::main`]) had these contents.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(sources: &Sources, main: &[u8]) -> Result<Self, Vec<Problem>> {
+        Self::build(&sources.read(Some(main))?)
     }
 
     /// As [`Config::load`], of one file's text; `file` is its name in problems. For tests and fuzzing.

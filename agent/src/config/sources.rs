@@ -58,11 +58,25 @@ impl Sources {
         Self { read }
     }
 
-    pub(super) fn read(&self) -> Result<Document, Vec<Problem>> {
+    /// The file that `PUT /1.0/config` replaces: the first that was named, else the default one.
+    #[must_use]
+    pub fn main(&self) -> &Path {
+        let mut files = self.read.iter().filter_map(|(flag, _)| match flag {
+            Flag::File(path) => Some(path.as_path()),
+            Flag::Directory(_) => None,
+        });
+        files.next().expect("there is the default where none was named")
+    }
+
+    /// Reads everything; `main` instead of what is in the main file.
+    pub(super) fn read(&self, main: Option<&[u8]>) -> Result<Document, Vec<Problem>> {
         let (mut document, mut problems) = (Document::default(), Vec::new());
         for (flag, presence) in &self.read {
             match flag {
-                Flag::File(path) => read_file(path, *presence, &mut document, &mut problems),
+                Flag::File(path) => match main.filter(|_| path == self.main()) {
+                    Some(bytes) => parse(path, bytes, &mut document, &mut problems),
+                    None => read_file(path, *presence, &mut document, &mut problems),
+                },
                 Flag::Directory(path) => match configuration_files(path) {
                     Ok(files) => {
                         for file in files {
@@ -98,8 +112,12 @@ fn read_file(path: &Path, presence: Presence, document: &mut Document, problems:
         Err(error) if may_lack(&error, presence) => return,
         Err(error) => return problems.push(unreadable(path, &error)),
     };
+    parse(path, &bytes, document, problems);
+}
+
+fn parse(path: &Path, bytes: &[u8], document: &mut Document, problems: &mut Vec<Problem>) {
     let file = Arc::new(path.to_owned());
-    match decode(&bytes) {
+    match decode(bytes) {
         Ok(text) => match ini::parse(text) {
             Ok(ini) => document.add(&file, ini),
             Err(errors) => problems.extend(

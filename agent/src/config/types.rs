@@ -101,7 +101,7 @@ pub struct Heartbeat {
 }
 
 /// A health manager.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Controller {
     /// An IP address without brackets, or a name to resolve.
     pub host: String,
@@ -135,10 +135,23 @@ pub struct Distributor {
     pub role: Role,
     /// Where a VIP goes when the plug call does not say.
     pub vip_mode: VipMode,
+    /// Who runs haproxy and keepalived.
+    pub services: Runner,
     /// What may be announced; not empty with BGP.
     pub allowed_prefixes: Vec<IpNet>,
     /// What may be a next hop; empty stands for the front-end subnets. Not empty for role distributor.
     pub allowed_nexthops: Vec<IpNet>,
+}
+
+/// `services`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runner {
+    /// systemd where it runs this machine, else the agent.
+    Auto,
+    /// systemd.
+    Systemd,
+    /// The agent, as processes of its own.
+    Direct,
 }
 
 /// `role`

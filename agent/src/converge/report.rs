@@ -47,6 +47,15 @@ pub struct Report {
     pub speaker: Option<String>,
 }
 
+/// What a pass found of the speaker, for the VIPs in its scope; the fields are those of [`Report`].
+#[derive(Debug)]
+pub(super) struct Speaker {
+    pub(super) closed: BTreeMap<Prefix, Closed>,
+    pub(super) announced: BTreeSet<Prefix>,
+    pub(super) refused: BTreeMap<Prefix, String>,
+    pub(super) absent: Option<String>,
+}
+
 /// The report and how far the passes have come, to be read.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -74,9 +83,24 @@ pub(super) fn channel() -> (Teller, Progress) {
 }
 
 impl Teller {
-    /// Writes into the report; `write` must be short.
-    pub(super) fn write<T>(&self, write: impl FnOnce(&mut Report) -> T) -> T {
-        write(&mut self.report.write().unwrap_or_else(PoisonError::into_inner))
+    /// What a pass found of the kernel.
+    pub(super) fn kernel(&self, plugs: BTreeMap<IpAddr, Unready>, lingering: BTreeMap<IpAddr, String>) {
+        let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
+        (report.plugs, report.lingering) = (plugs, lingering);
+    }
+
+    /// What a pass found of these VIPs in the speaker.
+    pub(super) fn speaker(&self, vips: &BTreeSet<Prefix>, found: Speaker) {
+        let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
+        for vip in vips {
+            report.closed.remove(vip);
+            report.announced.remove(vip);
+            report.refused.remove(vip);
+        }
+        report.closed.extend(found.closed);
+        report.announced.extend(found.announced);
+        report.refused.extend(found.refused);
+        report.speaker = found.absent;
     }
 
     /// The kernel's part of `generation` is dealt with.

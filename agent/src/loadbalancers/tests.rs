@@ -89,6 +89,8 @@ fn running_is_what_the_pid_files_say_and_the_kernel_confirms() {
     }
     std::os::unix::fs::symlink(base.join("up"), base.join("linked")).unwrap();
 
+    assert_eq!(running(base).unwrap(), [LbId::new("up").unwrap()]);
+    assert_eq!(running(&base.join("missing")).unwrap(), []);
     let seen = overview(base).unwrap();
     assert_eq!((seen.haproxy_running, seen.lvs_running), (1, 2));
     assert_eq!(kinds(&seen.haproxy), [("one", "TCP", "ACTIVE")]);

@@ -205,3 +205,24 @@ fn an_amphora_that_does_not_know_its_id_announces_nothing_for_an_unplugged_vip()
     let distributor = Policy { distributor: true, ..policy };
     assert!(!announced(&registration, &unplugged, &Facts::new(), &distributor).unwrap().here);
 }
+
+#[test]
+fn silence_closes_the_gate_of_what_is_served_here_and_of_nothing_else() {
+    let mut held = desired(plug(VipMode::Anycast));
+    let facts = facts(vec![address("192.0.2.10/24", true)]);
+    let policy = Policy { allowed_nexthops: Some(vec![net("192.0.2.0/24")]), ..policy() };
+    let (own, foreign) =
+        (registration("me", "203.0.113.7", "192.0.2.10"), registration("another", "203.0.113.8", "192.0.2.11"));
+    assert!(announced(&own, &held, &facts, &policy).is_ok());
+    let bound = kernel(&held, &facts, &policy);
+    held.apply(crate::state::Change::Silence(true));
+    let why = announced(&own, &held, &facts, &policy).unwrap_err();
+    assert!(why.contains("vrrp/stop") && why.contains("vrrp/start"), "{why}");
+    assert!(announced(&foreign, &held, &facts, &policy).is_ok());
+    assert_eq!(kernel(&held, &facts, &policy), bound, "what is bound stays bound");
+    let mut again = Desired::default();
+    held.changes().into_iter().for_each(|change| again.apply(change));
+    assert_eq!(again, held, "a snapshot keeps it");
+    held.apply(crate::state::Change::Silence(false));
+    assert!(announced(&own, &held, &facts, &policy).is_ok());
+}

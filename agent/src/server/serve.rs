@@ -102,27 +102,28 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 }
 
 /// Serves `router` until `stop`, then gives requests in flight `limits.grace`. Every request carries the extensions
-/// [`Peer`] and [`Deadline`].
+/// [`Peer`] and [`Deadline`]. Each connection has the limits of its beginning, but for their number, which stays.
 pub async fn serve(
     listener: TcpListener,
     reloader: Arc<Reloader>,
     router: Router,
-    limits: Limits,
+    limits: impl Fn() -> Limits,
     stop: CancellationToken,
 ) {
-    let slots = Slots::new(limits.connections);
+    let slots = Slots::new(limits().connections);
     let (open, kill) = (TaskTracker::new(), CancellationToken::new());
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &slots)).await {
         let Some((tcp, address, slot)) = accepted else { continue };
         let span = tracing::info_span!("conn", peer = %address, client = field::Empty);
-        let server = Server { tls: reloader.current().into(), router: router.clone(), limits, stop: stop.clone() };
+        let server =
+            Server { tls: reloader.current().into(), router: router.clone(), limits: limits(), stop: stop.clone() };
         let kill = kill.clone();
         let task = async move { kill.run_until_cancelled(server.connection(tcp, address, slot)).await };
         open.spawn(task.instrument(span));
     }
     drop(listener);
     open.close();
-    if timeout(limits.grace, open.wait()).await.is_err() {
+    if timeout(limits().grace, open.wait()).await.is_err() {
         tracing::warn!(connections = open.len(), "requests did not finish in time; their connections are closed");
         kill.cancel();
         open.wait().await;

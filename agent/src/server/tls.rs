@@ -4,7 +4,8 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use rustls::{
@@ -17,6 +18,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use super::leaf::Leaf;
 use crate::config::TlsVersion;
 
 /// Why there is no TLS with these files.
@@ -37,6 +39,9 @@ pub enum TlsError {
     /// Certificate and key do not belong together, or are of a kind we cannot use.
     #[error("{0}: certificate and key are not usable together")]
     Identity(PathBuf, #[source] rustls::Error),
+    /// No client would take the certificate from us.
+    #[error("{0}: {1}")]
+    Unusable(PathBuf, &'static str),
     /// The CA file has nothing to verify clients with.
     #[error("{0}: holds no usable CA certificate")]
     NoCa(PathBuf, #[source] VerifierBuilderError),
@@ -45,16 +50,21 @@ pub enum TlsError {
     Provider(#[source] rustls::Error),
 }
 
-/// Checks that a PEM text holds a certificate and the key that belongs to it, before it replaces `server.pem`; `path`
-/// is its name in errors.
+/// Checks that a PEM text holds a certificate that can be served now and the key that belongs to it, before it replaces
+/// `server.pem`; `path` is its name in errors.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check_identity(path: &Path, pem: &[u8]) -> Result<(), TlsError> {
+pub fn check_identity(path: &Path, pem: &[u8]) -> Result<Leaf, TlsError> {
     let (chain, key) = identity(path, pem)?;
+    let leaf = Leaf::new(&chain[0]); // `identity` has found one
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let identity = rustls::sign::CertifiedKey::from_der(chain, key, &provider);
-    identity.map(drop).map_err(|error| TlsError::Identity(path.to_owned(), error))
+    identity.map_err(|error| TlsError::Identity(path.to_owned(), error))?;
+    match leaf.unusable(SystemTime::now()) {
+        Some(why) => Err(TlsError::Unusable(path.to_owned(), why)),
+        None => Ok(leaf),
+    }
 }
 
 fn identity(path: &Path, pem: &[u8]) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
@@ -130,15 +140,13 @@ impl Version {
 
 /// The TLS configuration of the newest usable files.
 #[derive(Debug)]
-pub struct Reloader {
-    cert: PathBuf,
-    ca: PathBuf,
-    minimum: TlsVersion,
-    state: Mutex<State>,
-}
+pub struct Reloader(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
+    cert: PathBuf,
+    ca: PathBuf,
+    minimum: TlsVersion,
     config: Arc<ServerConfig>,
     /// The files last looked into, usable or not.
     seen: [Option<Version>; 2],
@@ -154,23 +162,32 @@ impl Reloader {
     /// Which file is not usable, and why.
     pub fn new(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<Self, TlsError> {
         let seen = [Version::of(cert), Version::of(ca)]; // before reading: a change while reading is seen next time
-        let state = State { config: Arc::new(build(cert, ca, minimum)?), seen, failed: false };
-        Ok(Self { cert: cert.to_owned(), ca: ca.to_owned(), minimum, state: Mutex::new(state) })
+        let config = Arc::new(build(cert, ca, minimum)?);
+        Ok(Self(Mutex::new(State { cert: cert.to_owned(), ca: ca.to_owned(), minimum, config, seen, failed: false })))
+    }
+
+    /// Takes the files and the configuration of another, from the next connection on.
+    pub fn become_other(&self, other: Self) {
+        *self.lock() = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For the next connection. Looks at the files (two `stat` calls) and rebuilds when one has changed; when that fails
     /// the old configuration stays and the failure is logged once.
     #[must_use]
     pub fn current(&self) -> Arc<ServerConfig> {
-        let seen = [Version::of(&self.cert), Version::of(&self.ca)];
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        let seen = [Version::of(&state.cert), Version::of(&state.ca)];
         if state.seen == seen {
             return state.config.clone();
         }
-        match build(&self.cert, &self.ca, self.minimum) {
+        match build(&state.cert, &state.ca, state.minimum) {
             Ok(config) => {
                 tracing::info!("new certificates for the next connections");
-                *state = State { config: Arc::new(config), seen, failed: false };
+                (state.config, state.seen, state.failed) = (Arc::new(config), seen, false);
             }
             Err(error) => {
                 // What could not be read may be readable next time without having changed.

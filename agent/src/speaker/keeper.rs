@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, UdpSocket},
     pin::pin,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bgp::{Error, Global, Speaker};
@@ -15,7 +15,7 @@ use super::{
     Live, Setup, State,
     process::{Process, stop_behind},
 };
-use crate::{api::error::with_causes, crash};
+use crate::{api::error::with_causes, config::Config, crash};
 
 /// Pauses between attempts while nothing answers, in milliseconds; the last for ever.
 const PAUSES: [u64; 6] = [5, 5, 20, 100, 500, 1_000];
@@ -26,23 +26,34 @@ const BGP_PORT: u16 = 179;
 const SWITCH: Duration = Duration::from_secs(5);
 
 /// Looks for the speaker, configures it, waits for its end, and starts over; for ever.
-pub(super) async fn keep(setup: Arc<Setup>, state: watch::Sender<State>, mut silent: mpsc::Receiver<u64>) {
-    let mut process = Process::new(&setup);
+pub(super) async fn keep(
+    mut config: watch::Receiver<Arc<Config>>,
+    state: watch::Sender<State>,
+    mut silent: mpsc::Receiver<u64>,
+) {
+    let mut process = Process::new(&Setup::now(&config));
     let (mut number, mut failures) = (0, 0usize);
     loop {
-        if setup.supervise {
-            process.ensure(&setup).await;
-        }
+        config.mark_unchanged();
+        let setup = Setup::now(&config);
+        process.ensure(&setup).await;
         match open(&setup).await {
             Ok(speaker) => {
                 (number, failures) = (number + 1, 0);
                 let events = pin!(speaker.watch());
                 tracing::info!(api = ?speaker.api(), "the speaker is up");
-                let live = Arc::new(Live { number, speaker: speaker.clone(), peers_set: AtomicBool::new(false) });
+                let made = std::fs::metadata(&setup.socket).and_then(|socket| socket.modified());
+                let (since, peers_set) = (made.unwrap_or_else(|_| SystemTime::now()), AtomicBool::new(false));
+                let live = Arc::new(Live { number, speaker: speaker.clone(), since, setup: setup.clone(), peers_set });
                 state.send_replace(State::Up(live));
-                let why = over(events, &mut silent, number, &process).await;
-                tracing::warn!(%why, "the speaker is gone");
-                state.send_replace(State::Down(why.into()));
+                tokio::select! {
+                    why = over(events, &mut silent, number, &process) => {
+                        tracing::warn!(%why, "the speaker is gone");
+                        state.send_replace(State::Down(why.into()));
+                    }
+                    // It lives on; what it is configured to is looked at anew, from the policies on.
+                    () = other(&mut config, &setup) => tracing::info!("[bgp] has changed"),
+                }
             }
             Err(error) => {
                 let why = with_causes(&error);
@@ -54,9 +65,7 @@ pub(super) async fn keep(setup: Arc<Setup>, state: watch::Sender<State>, mut sil
                     }
                     state.send_replace(State::Down(why.into()));
                 }
-                if let OpenError::Other { .. } = error
-                    && setup.supervise
-                {
+                if let OpenError::Other { .. } = error {
                     tracing::warn!("stopping gobgpd to start it with the configured AS and router id");
                     stop_behind(&setup.socket).await;
                 }
@@ -112,6 +121,15 @@ fn management_ipv4(setup: &Setup) -> Option<Ipv4Addr> {
         usable(socket.local_addr().ok()?.ip())
     };
     usable(setup.bind).or_else(|| setup.peers.iter().filter(|p| p.address.is_ipv4()).find_map(by_route))
+}
+
+/// Waits until the configuration says something else of the speaker.
+async fn other(config: &mut watch::Receiver<Arc<Config>>, setup: &Setup) {
+    while Setup::now(config) == *setup {
+        if config.changed().await.is_err() {
+            std::future::pending::<()>().await; // the agent is going down
+        }
+    }
 }
 
 /// Waits until the speaker has ended or somebody found it silent; why.

@@ -17,9 +17,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
-use bgp::{Announcement, Asn, Change, Error, Peer, Prefix, RestartTime, Speaker, Table};
+use bgp::{Announcement, Asn, Change, Error, Peer, Prefix, RestartTime, SessionState, Speaker, Table};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -28,13 +29,15 @@ use tokio::{
 pub use process::leave_previous;
 pub use view::{PeerView, View};
 
-use crate::crash;
+use crate::{config::Config, crash};
 
 /// More VIPs than this are read as the whole table.
 const ONE_BY_ONE: usize = 64;
+/// A session this old has seen the End-of-RIB, which gobgpd defers by a second; its ages are cut to whole seconds.
+const TOLD: Duration = Duration::from_secs(3);
 
 /// What the speaker shall be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// Its gRPC socket.
     pub socket: PathBuf,
@@ -48,15 +51,37 @@ pub struct Setup {
     pub graceful_restart: Option<RestartTime>,
     /// The sessions.
     pub peers: Vec<Peer>,
-    /// Start gobgpd ourselves when nobody listens on the socket.
-    pub supervise: bool,
 }
 
-/// One life of the speaker, configured up to its policies.
+impl Setup {
+    /// What a configuration says of it; `None` without `[bgp]`.
+    #[must_use]
+    pub fn of(config: &Config) -> Option<Self> {
+        let bgp = config.bgp.as_ref()?;
+        Some(Self {
+            socket: bgp.speaker.clone(),
+            local_as: bgp.local_as,
+            router_id: bgp.router_id,
+            bind: config.api.bind.ip(),
+            graceful_restart: RestartTime::try_from(bgp.graceful_restart.as_secs()).ok().filter(|t| t.seconds() > 0),
+            peers: bgp.peers.iter().map(|p| p.peer.clone()).collect(),
+        })
+    }
+
+    /// What it shall be now.
+    fn now(config: &watch::Receiver<Arc<Config>>) -> Self {
+        Self::of(&config.borrow()).expect("[bgp] neither comes nor goes while the agent runs (reload.rs)")
+    }
+}
+
+/// One life of the speaker, configured up to its policies. A changed configuration begins another.
 #[derive(Debug)]
 pub struct Live {
     number: u64,
     speaker: Speaker,
+    /// When it began: when gobgpd made its socket.
+    since: SystemTime,
+    setup: Setup,
     peers_set: AtomicBool,
 }
 
@@ -87,22 +112,21 @@ pub type Announced = BTreeMap<Prefix, Option<Announcement>>;
 /// The converging task's end.
 #[derive(Debug)]
 pub struct Link {
-    setup: Arc<Setup>,
     state: watch::Receiver<State>,
     /// The number of the life that has gone silent.
     lost: mpsc::Sender<u64>,
 }
 
 impl Link {
-    /// Starts the keeper and returns the two ends, and the keeper, which never ends. To be called within a runtime.
+    /// Starts the keeper and returns the two ends, and the keeper, which never ends. To be called within a runtime, and
+    /// with a configuration that has `[bgp]`.
     #[must_use]
-    pub fn start(setup: Setup) -> (Self, View, JoinHandle<()>) {
-        let setup = Arc::new(setup);
+    pub fn start(config: watch::Receiver<Arc<Config>>) -> (Self, View, JoinHandle<()>) {
         let (told, state) = watch::channel(State::Down("the speaker is being looked for".into()));
         let (lost, silent) = mpsc::channel(8);
-        let keeper = tokio::spawn(keeper::keep(setup.clone(), told, silent));
-        let view = View::new(setup.clone(), state.clone());
-        (Self { setup, state, lost }, view, keeper)
+        let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent));
+        let view = View::new(config, state.clone());
+        (Self { state, lost }, view, keeper)
     }
 
     /// Comings and goings of the speaker.
@@ -122,6 +146,32 @@ impl Link {
             State::Up(live) => Some(live.clone()),
             State::Down(_) => None,
         }
+    }
+
+    /// Which of its lives the speaker is in; `None` while there is none.
+    #[must_use]
+    pub fn life(&self) -> Option<u64> {
+        self.live().map(|live| live.number)
+    }
+
+    /// Whether a peer may hold routes that only an earlier life of the speaker knew of. With graceful restart it keeps
+    /// them (RFC 4724, section 4.2) until this one has told it all it has, or the restart time is over; and it begins
+    /// to count when it notices, at the latest after the hold time.
+    pub async fn is_stale(&self) -> bool {
+        let Some(live) = self.live() else { return false };
+        let Some(restart) = live.setup.graceful_restart else { return false };
+        let hold = live.setup.peers.iter().map(|p| p.hold_time.seconds()).max().unwrap_or_default();
+        let over = Duration::from_secs(u64::from(restart.seconds()) + u64::from(hold)) + TOLD;
+        // After a clock that was set back nothing is known of its age.
+        if live.since.elapsed().is_ok_and(|age| age > over) {
+            return false;
+        }
+        let Ok(sessions) = live.speaker.sessions().await else { return true };
+        let told = |peer: &Peer| {
+            let session = sessions.iter().find(|s| s.address == peer.address && s.state == SessionState::Established);
+            session.and_then(|s| s.since?.elapsed().ok()).is_some_and(|age| age >= TOLD)
+        };
+        !live.setup.peers.iter().all(told)
     }
 
     /// What the speaker holds of `asked`, or with `everything` all it holds; `None` while it cannot be asked.
@@ -172,7 +222,7 @@ impl Link {
     pub async fn settle(&self) {
         let Some(live) = self.live().filter(|l| !l.peers_set.load(Ordering::Relaxed)) else { return };
         crash::point("speaker: before the sessions");
-        match live.speaker.set_peers(&self.setup.peers, self.setup.graceful_restart).await {
+        match live.speaker.set_peers(&live.setup.peers, live.setup.graceful_restart).await {
             Ok(difference) => {
                 tracing::info!(?difference, "sessions set up");
                 live.peers_set.store(true, Ordering::Relaxed);

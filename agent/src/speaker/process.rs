@@ -40,7 +40,6 @@ pub(super) struct Process {
     flags: Option<Flags>,
     /// Said once, not at every attempt.
     complaint: Option<String>,
-    supervise: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,14 +60,11 @@ impl Process {
     pub(super) fn new(setup: &Setup) -> Self {
         let account = Account::named(ACCOUNT).unwrap_or(UNNAMED);
         let program = Program { path: find("gobgpd"), socket: setup.socket.clone(), account };
-        Self { program, flags: None, complaint: None, supervise: setup.supervise }
+        Self { program, flags: None, complaint: None }
     }
 
     /// Sees to the dead man's switch.
     pub(super) fn watched(&self) {
-        if !self.supervise {
-            return;
-        }
         if let Err(error) = deadman::start(&self.program.socket) {
             tracing::error!(%error, "no dead man's switch; gobgpd would announce on if this agent died");
         }

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use super::{Live, Setup, State};
-use crate::api::error::with_causes;
+use crate::{api::error::with_causes, config::Config};
 
 /// A view on the speaker.
 #[derive(Clone, Debug)]
 pub struct View {
-    setup: Arc<Setup>,
+    config: watch::Receiver<Arc<Config>>,
     state: watch::Receiver<State>,
 }
 
@@ -64,8 +64,8 @@ pub struct PeerView {
 }
 
 impl View {
-    pub(super) fn new(setup: Arc<Setup>, state: watch::Receiver<State>) -> Self {
-        Self { setup, state }
+    pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>) -> Self {
+        Self { config, state }
     }
 
     fn live(&self) -> Result<Arc<Live>, String> {
@@ -87,7 +87,7 @@ impl View {
                 None => live.speaker.announcements().await?,
             };
             let mut sent = BTreeMap::new();
-            for peer in &self.setup.peers {
+            for peer in &live.setup.peers {
                 let routes = match live.speaker.advertised(peer.address, only).await {
                     Ok(routes) => routes,
                     Err(Error::Refused { .. }) => continue, // not set up yet
@@ -100,15 +100,20 @@ impl View {
         read.await.map_err(|e: Error| with_causes(&e))
     }
 
-    /// The sessions, in the order of the configuration.
-    pub async fn peers(&self) -> Result<Vec<PeerView>, String> {
-        let sessions = self.live()?.speaker.sessions().await.map_err(|e| with_causes(&e))?;
-        let session = |peer: &bgp::Peer| sessions.iter().find(|s| s.address == peer.address);
-        Ok(self.setup.peers.iter().map(|peer| shown(peer, session(peer))).collect())
+    /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.
+    pub async fn peers(&self) -> Vec<PeerView> {
+        let sessions = async { self.live()?.speaker.sessions().await.map_err(|e| with_causes(&e)) }.await;
+        let session = |peer: &bgp::Peer| match &sessions {
+            Ok(sessions) => Ok(sessions.iter().find(|s| s.address == peer.address)),
+            Err(why) => Err(why.as_str()),
+        };
+        Setup::now(&self.config).peers.iter().map(|peer| shown(peer, session(peer))).collect()
     }
 }
 
-fn shown(peer: &bgp::Peer, session: Option<&Session>) -> PeerView {
+/// A peer and its session, as far as there is one, or why nobody knows.
+fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
+    let session = found.ok().flatten();
     let state = session.map_or(SessionState::Idle, |s| s.state);
     let seconds = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map(|d| d.as_secs()).ok();
     PeerView {
@@ -137,10 +142,13 @@ fn shown(peer: &bgp::Peer, session: Option<&Session>) -> PeerView {
         advertised: session.map_or(0, |s| s.advertised),
         notifications_received: session.map_or(0, |s| s.notifications_received),
         notifications_sent: session.map_or(0, |s| s.notifications_sent),
-        last_error: (state != SessionState::Established).then(|| match session {
-            None => "the session has not been set up yet".to_owned(),
-            Some(s) if s.notifications_received > 0 => "the peer ended it with a NOTIFICATION; see its log".to_owned(),
-            Some(_) => silence(peer),
+        last_error: (state != SessionState::Established).then(|| match found {
+            Err(why) => format!("there is no speaker: {why}"),
+            Ok(None) => "the session has not been set up yet".to_owned(),
+            Ok(Some(s)) if s.notifications_received > 0 => {
+                "the peer ended it with a NOTIFICATION; see its log".to_owned()
+            }
+            Ok(Some(_)) => silence(peer),
         }),
     }
 }

@@ -127,6 +127,8 @@ pub enum Change {
     Register(Registration),
     /// Forget the registration of this VIP.
     Unregister(Prefix),
+    /// Whether `vrrp/stop` was the last word of the two: `true` withdraws this amphora's own VIPs.
+    Silence(bool),
 }
 
 /// Everything asked for.
@@ -136,6 +138,8 @@ pub struct Desired {
     pub plugs: BTreeMap<IpAddr, Plug>,
     /// By VIP: one speaker holds one next hop per prefix.
     pub registrations: BTreeMap<Prefix, Registration>,
+    /// `vrrp/stop` was called and no `vrrp/start` since: none of this amphora's own VIPs is announced.
+    pub silenced: bool,
 }
 
 impl Desired {
@@ -154,6 +158,7 @@ impl Desired {
             Change::Unregister(vip) => {
                 self.registrations.remove(&vip);
             }
+            Change::Silence(silenced) => self.silenced = silenced,
         }
     }
 
@@ -161,7 +166,8 @@ impl Desired {
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
         let plugs = self.plugs.values().cloned().map(|p| Change::Plug(Box::new(p)));
-        plugs.chain(self.registrations.values().cloned().map(Change::Register)).collect()
+        let registrations = self.registrations.values().cloned().map(Change::Register);
+        plugs.chain(registrations).chain(self.silenced.then_some(Change::Silence(true))).collect()
     }
 
     /// The plug that has this VIP, primary or additional.

@@ -64,7 +64,7 @@ impl Front {
         let listener = serve::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, calls, stop) =
             (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default(), CancellationToken::new());
-        let task = tokio::spawn(serve::serve(listener, reloader, router(calls.clone()), limits, stop.clone()));
+        let task = tokio::spawn(serve::serve(listener, reloader, router(calls.clone()), move || limits, stop.clone()));
         Self { address, ca, files, calls, stop, task }
     }
 

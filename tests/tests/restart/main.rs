@@ -175,6 +175,38 @@ fn a_speaker_that_is_stopped_withdraws_and_is_started_again() {
     }
 }
 
+/// The new gobgpd knows nothing of the VIP, but its peers keep the route until they have been told all it has.
+#[test]
+fn a_vip_unplugged_while_its_speaker_restarts_is_unbound_only_when_no_router_has_it() {
+    for kind in [TorKind::Frr, TorKind::Bird] {
+        let mut lab = Lab::new(&format!("stale-{kind:?}").to_lowercase(), kind, true);
+        let routes = lab.tor().watch_routes().unwrap();
+        let bound = lab::routes::RouteWatch::start(&lab.amphora().haproxy_netns().unwrap()).unwrap();
+        lab.amphora().kill_program("gobgpd", Signal::SIGKILL).unwrap();
+        let (vip, mut refused) = (lab.vip.v4.into(), Vec::new());
+        let unplugged = wait_for("it is unplugged", PATIENCE, || match lab.api.unplug_vip(vip) {
+            Ok(reply) if reply.status == 200 => Ok(()),
+            Ok(reply) => {
+                refused.push(reply.text());
+                Err(reply.text())
+            }
+            Err(error) => Err(chain(&error)),
+        });
+        let ((), took) = unplugged.unwrap();
+        println!("{kind:?}: unplugged after {took:.1?}; before that: {refused:?}");
+        assert!(refused.iter().all(|why| why.contains("still bound")), "{refused:?}");
+        for family in BOTH {
+            let vip = lab.vip.of(family).to_string();
+            let deleted = |line: &str| line.starts_with("Deleted") && line.contains(&vip);
+            let gone = routes.wait("the route goes", PATIENCE, deleted).unwrap().at;
+            let unbound =
+                bound.wait("the VIP goes", PATIENCE, |line| deleted(line) && line.contains("local")).unwrap().at;
+            println!("{kind:?}: {vip} unbound {:?} after its route went", unbound.checked_duration_since(gone));
+            assert!(gone < unbound, "{vip} was unbound before its route went");
+        }
+    }
+}
+
 #[test]
 fn a_thousand_registrations_are_replayed_before_the_session_is_set_up() {
     const MANY: usize = 1000;

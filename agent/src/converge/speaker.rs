@@ -1,0 +1,128 @@
+//! What a pass hears from the speaker and tells it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use bgp::{Change, Error, Prefix};
+
+use super::{Converge, Outcome, Scope, report};
+use crate::{
+    api::error::with_causes,
+    crash,
+    plan::{Address, Device, Have, Step, Want},
+    resolve::Closed,
+    speaker::{Announced, Link, State},
+};
+
+/// More changes than this are one line in the log.
+const WORTH_A_LINE: usize = 16;
+
+impl Converge {
+    /// The VIPs whose announcement matters to this pass: those in its scope, and with plugs in it every
+    /// VIP that is bound, for it may be about to be unbound.
+    pub(super) fn asked(scope: &Scope, bound: &BTreeSet<Address>) -> BTreeSet<Prefix> {
+        let mut asked = scope.dirty.vips.clone();
+        if scope.everything {
+            let on_lo = bound.iter().filter(|a| a.device == Device::Lo);
+            asked.extend(on_lo.filter_map(|a| Prefix::try_from(a.ip).ok()));
+        }
+        asked
+    }
+
+    /// Whether a VIP that shall go may be known to a peer although not to the speaker: from an earlier life of it.
+    pub(super) async fn is_stale(&mut self, want: &Want, have: &Have) -> bool {
+        let bound = |ip: IpAddr| have.addresses.contains(&Address::vip(ip));
+        let on_lo = have.addresses.iter().filter(|a| a.device == Device::Lo);
+        let exposed = self.exposed.get_or_insert_with(|| on_lo.map(|a| (a.ip, 0)).collect());
+        exposed.retain(|ip, _| bound(*ip));
+        let Some((link, life)) = self.link.as_ref().and_then(|link| Some((link, link.life()?))) else { return false };
+        let leaves = |ip: IpAddr| !want.addresses.contains(&Address::vip(ip));
+        exposed.iter().any(|(ip, since)| *since < life && leaves(*ip)) && link.is_stale().await
+    }
+
+    /// Notes what peers are about to hear of.
+    pub(super) fn expose(&mut self, steps: &[Step]) {
+        let life = self.link.as_ref().and_then(Link::life).unwrap_or_default();
+        let Some(exposed) = &mut self.exposed else { return };
+        for step in steps {
+            if let Step::Announce(announcement) = step {
+                exposed.entry(announcement.prefix.address()).or_insert(life);
+            }
+        }
+    }
+
+    /// What the speaker announces of `asked`, and with a full scope whatever else it announces; nothing at
+    /// all without `[bgp]`; `None` while it cannot be asked.
+    pub(super) async fn announced(&self, scope: &Scope, asked: &BTreeSet<Prefix>) -> Option<Announced> {
+        match &self.link {
+            None => Some(BTreeMap::new()),
+            Some(link) => link.announced(asked, scope.everything).await,
+        }
+    }
+
+    /// For a pass over a few VIPs that were just committed: whatever the speaker announces of them, it is to be
+    /// told anew. That costs no question first, and what it then holds is read back.
+    pub(super) fn unknown(&self, asked: &BTreeSet<Prefix>) -> Option<Announced> {
+        match &self.link {
+            None => Some(BTreeMap::new()),
+            Some(link) => matches!(link.state(), State::Up(_)).then(|| asked.iter().map(|p| (*p, None)).collect()),
+        }
+    }
+
+    /// Takes the speaker's steps; whether all of them were taken.
+    pub(super) async fn speak(&self, steps: &[Step], outcome: &mut Outcome) -> bool {
+        let changes: Vec<Change> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Withdraw(prefix) => Some(Change::Withdraw(*prefix)),
+                Step::Announce(announcement) => Some(Change::Announce(announcement.clone())),
+                _ => None,
+            })
+            .collect();
+        let (Some(link), false) = (&self.link, changes.is_empty()) else { return true };
+        crash::point("speaker: before changes");
+        let told = link.apply(&changes).await;
+        outcome.told = true;
+        match told {
+            Ok(()) if changes.len() > WORTH_A_LINE => tracing::info!(changes = changes.len(), "told the speaker"),
+            Ok(()) => changes.iter().for_each(|change| tracing::info!(?change, "told the speaker")),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the speaker did not take it; trying again");
+                outcome.failed = true;
+                match error {
+                    Error::Refused { .. } | Error::Invalid(_) => outcome.refused = Some(with_causes(&error)),
+                    // It may hold anything now; its peers wait for a pass that could tell it all.
+                    _ => outcome.heard = false,
+                }
+                return false;
+            }
+        }
+        crash::point("speaker: after changes");
+        true
+    }
+
+    pub(super) fn report_speaker(
+        &self,
+        vips: &BTreeSet<Prefix>,
+        closed: BTreeMap<Prefix, Closed>,
+        want: &Want,
+        held: Option<Announced>,
+        refused: Option<&str>,
+    ) {
+        let (held, why) = match (&self.link, held) {
+            (None, _) => (BTreeMap::new(), Some("BGP is not configured: add [bgp] and a [bgp_peer:NAME]".to_owned())),
+            (Some(_), Some(held)) => (held, None),
+            (Some(link), None) => (BTreeMap::new(), Some(link.state().why())),
+        };
+        if why.is_none() || self.link.is_none() {
+            // What is neither wanted nor announced any more has left.
+            self.shared.leaving(|l| l.retain(|p, _| !vips.contains(p) || held.contains_key(p)));
+        }
+        let missing = want.announced.keys().filter(|p| !held.contains_key(p));
+        let refused = refused.map(|words| missing.map(|p| (*p, words.to_owned())).collect()).unwrap_or_default();
+        let announced = held.keys().filter(|p| vips.contains(p)).copied().collect();
+        self.teller.speaker(vips, report::Speaker { closed, announced, refused, absent: why });
+    }
+}

@@ -1,0 +1,167 @@
+//! Heartbeats: what the health managers are told of this amphora, and when. Two missed ones are an alarm there, six or
+//! so a failover, so nothing here waits for anything without an end.
+//!
+//! They have a thread and a runtime of their own: whatever clients do to the API, and however long a disk keeps its
+//! workers, the next heartbeat leaves in time. What they need of the rest of the agent is read without waiting: the
+//! configuration through a [`watch`], what may keep them silent through a short look at the state.
+//!
+//! **When.** Each begins 0.9 to 1.0 intervals (at random, so that amphorae that were started together do not stay
+//! together) after the one before began. Reading the load balancers takes some milliseconds and at most
+//! [`patience`]; then it is sent with what there is. So no gap is longer than one interval, but for a single one that is
+//! longer by [`patience`] when a haproxy stops answering.
+
+mod beat;
+mod counters;
+mod envelope;
+mod fit;
+pub mod lvs;
+mod message;
+mod socket;
+mod stat;
+mod target;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+pub use envelope::wrap;
+pub use fit::DATAGRAM;
+pub use message::{Frontend, Pool, Reading, Totals};
+pub use socket::ask;
+pub use stat::NoStatistics;
+pub use target::Tally;
+
+use crate::config::{Config, Controller};
+
+/// What the heartbeats ask of the rest of the agent. Neither may wait for long.
+pub struct Sources {
+    /// Whether a keepalived that is configured has to run: not where the VIP is anycast, for it is never started there.
+    pub keepalived_counts: Box<dyn Fn(&Config) -> bool + Send>,
+    /// What the UDP and SCTP listeners below `base_path` tell.
+    pub lvs: Box<dyn Fn(&Path) -> Reading + Send>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+/// How the heartbeats do, for whoever reports it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// By health manager; those of earlier configurations are forgotten.
+    pub targets: BTreeMap<Controller, Tally>,
+    /// The size of the last datagram in bytes.
+    pub size: usize,
+    /// How many members the last one had to leave out.
+    pub members_left_out: usize,
+    /// Why there are none at present.
+    pub silent: Option<String>,
+}
+
+/// The running heartbeats.
+#[derive(Debug)]
+pub struct Heartbeats {
+    status: Arc<Mutex<Status>>,
+    thread: JoinHandle<()>,
+}
+
+impl Heartbeats {
+    /// Starts them: the first one leaves at once. They follow the configuration, and end when its sender does.
+    ///
+    /// # Errors
+    /// No thread or no runtime for it.
+    pub fn start(config: watch::Receiver<Arc<Config>>, sources: Sources) -> io::Result<Self> {
+        let status = Arc::new(Mutex::new(Status::default()));
+        // Its blocking threads resolve names, where there are any.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+        let beats = beat::Beats::new(&config.borrow().paths.base, sources, status.clone());
+        let run = move || runtime.block_on(keep_beating(config, beats));
+        let thread = std::thread::Builder::new().name("heartbeats".into()).spawn(run)?;
+        Ok(Self { status, thread })
+    }
+
+    /// How they do.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Their thread, which ends only with the configuration's sender.
+    #[must_use]
+    pub fn thread(&self) -> &JoinHandle<()> {
+        &self.thread
+    }
+}
+
+async fn keep_beating(mut config: watch::Receiver<Arc<Config>>, mut beats: beat::Beats) {
+    loop {
+        let began = Instant::now();
+        let mut current = config.borrow_and_update().clone();
+        beats.beat(&current, began + patience(current.heartbeat.interval)).await;
+        let share = share();
+        loop {
+            tokio::select! {
+                () = sleep_until(began + spacing(current.heartbeat.interval, share)) => break,
+                changed = config.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let new = config.borrow_and_update().clone();
+                    let was_silent = !beats.may_beat(&current);
+                    current = new;
+                    if was_silent && beats.may_beat(&current) {
+                        break; // it was told where to, or the key
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How long reading the load balancers may take: a quarter of the interval, at most two seconds.
+#[must_use]
+pub fn patience(interval: Duration) -> Duration {
+    (interval / 4).min(Duration::from_secs(2))
+}
+
+/// From one heartbeat's beginning to the next one's: 0.9 intervals at a share of 0, one at the highest.
+fn spacing(interval: Duration, share: u16) -> Duration {
+    interval.mul_f64(0.9 + 0.1 * f64::from(share) / f64::from(u16::MAX))
+}
+
+/// Any number, each as likely.
+fn share() -> u16 {
+    let mut bytes = [0; 2];
+    // Without randomness all amphorae may beat together, which is no reason not to beat.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    u16::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_heartbeat_is_later_than_an_interval_after_the_one_before() {
+        for seconds in [1, 3, 10, u64::from(u32::MAX)] {
+            let interval = Duration::from_secs(seconds);
+            assert_eq!(spacing(interval, u16::MAX), interval);
+            let soonest = spacing(interval, 0);
+            assert!(soonest >= interval.mul_f64(0.899) && soonest < spacing(interval, 1 << 15));
+            assert!(patience(interval) <= interval / 4);
+        }
+        assert!((0..50).any(|_| share() != share()));
+    }
+}

@@ -1,0 +1,8 @@
+//! The front door of a real agent: its configuration replaced while it runs, its certificate rotated, and clients that
+//! send too much, too slowly or nonsense.
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
+
+mod config;
+mod reload;
+mod support;
