@@ -26,12 +26,14 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     }
     let prefixes = prefixes(reader, "allowed_prefixes");
     let nexthops = self::prefixes(reader, "allowed_nexthops");
+    let require_ramfs = reader.boolean(SECTION, "require_ramfs");
     Some(Distributor {
         role: role?,
         vip_mode: vip_mode?,
         services: services?,
         allowed_prefixes: prefixes?,
         allowed_nexthops: nexthops?,
+        require_ramfs: require_ramfs?,
     })
 }
 

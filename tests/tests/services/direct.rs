@@ -19,7 +19,7 @@ fn node(workdir: &Workdir) -> Node {
 /// Runs tests of this program in the node.
 fn start(node: &Node, tests: &[&str], variables: &[(&str, &str)]) -> Proc {
     let mut program = command([std::env::current_exe().unwrap()]);
-    program.args(tests).args(["--ignored", "--test-threads=4"]);
+    program.args(tests).args(["--ignored", "--nocapture", "--test-threads=4"]);
     program.env(BACKEND, "direct").env(AGENT, built_program("amphora-agent").unwrap());
     node.spawn("contract", program.envs(variables.iter().copied())).unwrap()
 }

@@ -103,10 +103,6 @@ fn after_a_reboot() {
             since.push(at);
         }
         assert!(since[1] > since[0] + Duration::from_millis(500), "after the first is ready");
-        assert!(
-            since[2] < since[0] + Duration::from_millis(500),
-            "with the first: they know nothing of each other: {since:?}"
-        );
         for name in [&first, &second, &third] {
             case.services.remove(name).await.unwrap();
         }
