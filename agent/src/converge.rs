@@ -13,7 +13,7 @@ mod report;
 mod speaker;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -31,7 +31,7 @@ use crate::{
     crash,
     kernel::{Applied, Kernel, Seen},
     owner::{Dirty, Shared},
-    plan::{Address, Device, Have, Step, Want, kept, plan},
+    plan::{Device, Have, Step, Want, kept, plan},
     resolve::{self, Policy},
     speaker::Link,
     state::{Desired, Plug, VipMode},
@@ -65,8 +65,9 @@ pub struct Converge {
     failed: HashMap<Mac, Unready>,
     /// The addresses that could not be taken away in the last pass, and why.
     stuck: BTreeMap<IpAddr, String>,
-    /// The life of the speaker that was last seen, and what was bound then.
-    inherited: (u64, BTreeSet<Address>),
+    /// The bound VIPs that peers may have heard of, with the life of the speaker in which they first did; 0 for those
+    /// that were bound before this agent. Absent before the first look.
+    exposed: Option<BTreeMap<IpAddr, u64>>,
 }
 
 /// What a pass looks at.
@@ -102,9 +103,9 @@ impl Converge {
         link: Option<Link>,
     ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
-        let (failed, stuck, inherited) = Default::default();
+        let (failed, stuck, exposed) = Default::default();
         let policy = Policy::of(&config.borrow());
-        (Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, inherited }, progress)
+        (Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, exposed }, progress)
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
@@ -252,6 +253,7 @@ impl Converge {
         };
         let announce: Vec<_> = announce.iter().filter(plugged).cloned().collect();
         if !announce.is_empty() {
+            self.expose(&announce);
             let gateways = resolve::gateways(&desired, &facts);
             tokio::join!(self.kernel.resolve(&gateways), self.speak(&announce, &mut outcome));
         }

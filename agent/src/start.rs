@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Sources, VipMode},
+    config::{Config, Role, Sources},
     converge::Converge,
     deadman::{self, Lock},
     haproxy::Haproxy,
-    heartbeat::{self, Heartbeats, Reading},
+    heartbeat::Heartbeats,
     kernel::{Kernel, NAMESPACE},
-    owner::{Owner, Shared},
+    owner::Owner,
+    prometheus,
     reload::{Running, SetDebug},
     resolve::Policy,
     server::{
@@ -104,12 +105,13 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
     let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
 
-    let socket = config.bgp.as_ref().map(|bgp| bgp.speaker.as_path());
-    speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
-    let heartbeats = Heartbeats::start(running.subscribe(), heartbeat_sources(owner.shared().clone()))
+    let inside = kernel.inside().namespace().clone();
+    let heartbeats = Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone())
         .map_err(StartError::Heartbeats)?;
+    let socket = running.current().bgp.as_ref().map(|bgp| bgp.speaker.clone());
+    speaker::leave_previous(socket.as_deref()).await.map_err(StartError::Previous)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
     if running.current().bgp.is_some() {
         let (l, v, k) = Link::start(running.subscribe());
@@ -125,14 +127,13 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
     let config = running.current();
-    let inside = kernel.inside().namespace().clone();
     let router = api::router(App {
         owner,
         progress,
         kernel,
         speaker: view,
         haproxy: Haproxy::new(services.clone(), inside),
-        services,
+        services: services.clone(),
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
         management: management.into(),
@@ -141,6 +142,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         versions: Versions::default(),
         running: running.clone(),
     });
+    if config.distributor.role == Role::Amphora {
+        tokio::spawn(prometheus::keep_running(services));
+    }
     let stop = CancellationToken::new();
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -160,17 +164,6 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
-}
-
-/// What the heartbeats ask of the other parts.
-fn heartbeat_sources(state: Arc<Shared>) -> heartbeat::Sources {
-    // Where a VIP was plugged, its own mode counts; before that, what the next one would get.
-    let keepalived_counts = move |config: &Config| {
-        let modes: Vec<_> = state.read(|desired| desired.plugs.values().map(|plug| plug.mode).collect());
-        let modes = if modes.is_empty() { vec![config.distributor.vip_mode] } else { modes };
-        modes.contains(&VipMode::Interface)
-    };
-    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: Box::new(|_| Reading::default()) }
 }
 
 fn places(directory: &Path) -> Places {

@@ -34,6 +34,7 @@ pub mod capture;
 pub mod error;
 pub mod fabric;
 pub mod frames;
+pub mod heartbeats;
 pub mod net;
 pub mod node;
 pub mod octavia;

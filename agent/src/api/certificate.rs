@@ -24,13 +24,17 @@ use crate::{
     request_body(content = inline(Whole), content_type = "application/x-pem-file"),
     responses(
         (status = 202, description = "In use from the next connection on", body = Done),
-        (status = 400, description = "Not a certificate with its key; the old one stays", body = Fault),
+        (status = 400, description = "Not a certificate with its key that can be served now; the old one stays", body = Fault),
         (status = 500, description = "It could not be stored; the old one stays", body = Fault),
     )
 )]
 pub async fn update(State(app): State<App>, Whole(body): Whole) -> Result<(StatusCode, Json<Done>), ApiError> {
-    check_identity(Path::new("the certificate sent"), &body)
+    let leaf = check_identity(Path::new("the certificate sent"), &body)
         .map_err(|e| ApiError::new(Status::BadRequest, "Invalid certificate", with_causes(&e)))?;
+    if let Some(id) = app.policy.amphora_id.as_deref().filter(|id| !leaf.is_for(id)) {
+        // Who calls by another name, as an operator with curl does, need not mind.
+        tracing::warn!(amphora_id = id, "the new certificate is not for the amphora id; the controller will refuse it");
+    }
     let path = Arc::clone(&app.server_cert);
     let stored = tokio::task::spawn_blocking(move || files::replace(&path, &body)).await;
     stored

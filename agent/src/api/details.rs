@@ -133,7 +133,7 @@ fn cpu(stat: &str) -> Cpu {
 }
 
 /// The processors that are online have a line each in /proc/stat.
-fn cpu_count(stat: &str) -> usize {
+pub(crate) fn cpu_count(stat: &str) -> usize {
     stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count()
 }
 

@@ -3,7 +3,10 @@
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderName, header::{CONTENT_TYPE, ETAG}},
+    http::{
+        HeaderName,
+        header::{CONTENT_TYPE, ETAG},
+    },
 };
 
 use crate::{

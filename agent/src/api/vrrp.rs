@@ -89,7 +89,8 @@ pub async fn act(
         Action::Stop => {
             let generation = silence(&app, true).await?;
             crash::point("vrrp: silenced, not stopped");
-            without_errors(app.services.stop(&ServiceName::keepalived()).await).map_err(|e| failed(action, e.text()))?;
+            without_errors(app.services.stop(&ServiceName::keepalived()).await)
+                .map_err(|e| failed(action, e.text()))?;
             withdrawn(&app, generation).await.map_err(|why| failed(action, why))?;
             action
         }

@@ -1,6 +1,9 @@
 //! What a pass hears from the speaker and tells it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use bgp::{Change, Error, Prefix};
 
@@ -10,7 +13,7 @@ use crate::{
     crash,
     plan::{Address, Device, Have, Step, Want},
     resolve::Closed,
-    speaker::{Announced, State},
+    speaker::{Announced, Link, State},
 };
 
 /// More changes than this are one line in the log.
@@ -28,16 +31,26 @@ impl Converge {
         asked
     }
 
-    /// Whether a VIP that shall go may be known to a peer although not to the speaker: it was bound when this life
-    /// of the speaker was first seen.
+    /// Whether a VIP that shall go may be known to a peer although not to the speaker: from an earlier life of it.
     pub(super) async fn is_stale(&mut self, want: &Want, have: &Have) -> bool {
-        let Some(link) = &self.link else { return false };
+        let bound = |ip: IpAddr| have.addresses.contains(&Address::vip(ip));
         let on_lo = have.addresses.iter().filter(|a| a.device == Device::Lo);
-        if let Some(life) = link.life().filter(|life| *life != self.inherited.0) {
-            self.inherited = (life, on_lo.clone().copied().collect());
+        let exposed = self.exposed.get_or_insert_with(|| on_lo.map(|a| (a.ip, 0)).collect());
+        exposed.retain(|ip, _| bound(*ip));
+        let Some((link, life)) = self.link.as_ref().and_then(|link| Some((link, link.life()?))) else { return false };
+        let leaves = |ip: IpAddr| !want.addresses.contains(&Address::vip(ip));
+        exposed.iter().any(|(ip, since)| *since < life && leaves(*ip)) && link.is_stale().await
+    }
+
+    /// Notes what peers are about to hear of.
+    pub(super) fn expose(&mut self, steps: &[Step]) {
+        let life = self.link.as_ref().and_then(Link::life).unwrap_or_default();
+        let Some(exposed) = &mut self.exposed else { return };
+        for step in steps {
+            if let Step::Announce(announcement) = step {
+                exposed.entry(announcement.prefix.address()).or_insert(life);
+            }
         }
-        let leaves = on_lo.filter(|a| !want.addresses.contains(a)).any(|a| self.inherited.1.contains(a));
-        leaves && link.is_stale().await
     }
 
     /// What the speaker announces of `asked`, and with a full scope whatever else it announces; nothing at

@@ -23,6 +23,7 @@ const STATE: Duration = Duration::from_secs(2);
 /// Starts haproxy. That somebody is at it already is fine.
 pub(super) async fn start(services: &Services, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
     known(setting, lb).await?;
+    tell_keepalived(setting, None).await?;
     let service = ServiceName::haproxy(lb);
     crash::point("haproxy: before the start");
     let mut started = services.start(&service).await;
@@ -62,6 +63,7 @@ pub(super) async fn reload(services: &Services, setting: &Setting, lb: &LbId) ->
     known(setting, lb).await?;
     let service = ServiceName::haproxy(lb);
     let failed = |cause| Error::Service { what: "reload", cause };
+    tell_keepalived(setting, None).await?;
     if !runs(services, &service).await.map_err(failed)? {
         return start(services, setting, lb).await;
     }

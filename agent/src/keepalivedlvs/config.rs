@@ -18,7 +18,10 @@ impl Protocol {
     /// By its name in any case.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [("udp", Self::Udp), ("sctp", Self::Sctp)].into_iter().find(|(n, _)| name.eq_ignore_ascii_case(n)).map(|(_, p)| p)
+        [("udp", Self::Udp), ("sctp", Self::Sctp)]
+            .into_iter()
+            .find(|(n, _)| name.eq_ignore_ascii_case(n))
+            .map(|(_, p)| p)
     }
 }
 

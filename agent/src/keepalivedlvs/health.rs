@@ -122,7 +122,8 @@ fn is_restarting(base: &Path, id: &LbId) -> bool {
 /// The stored configuration is in effect since now: its keepalived has read it again.
 pub(super) fn in_effect(base: &Path, id: &LbId) {
     let [_, _, checker] = files::pid_names(id);
-    let touched = std::fs::File::open(files::directory(base).join(checker)).and_then(|f| f.set_modified(SystemTime::now()));
+    let touched =
+        std::fs::File::open(files::directory(base).join(checker)).and_then(|f| f.set_modified(SystemTime::now()));
     // Without a pool there is no checker, and no member to be taken for down.
     touched.unwrap_or_else(|error| tracing::debug!(%id, %error, "the checker's pid file cannot be touched"));
 }
@@ -160,7 +161,11 @@ pub fn judge(
     };
     let pool = configuration.pool.as_ref().filter(|_| !services.is_empty()).map(|id| Pool {
         id: id.clone(),
-        status: if held.is_empty() && configuration.monitored && !configuration.members.is_empty() { "DOWN" } else { "UP" },
+        status: if held.is_empty() && configuration.monitored && !configuration.members.is_empty() {
+            "DOWN"
+        } else {
+            "UP"
+        },
         members: configuration.members.iter().map(|m| (m.id.clone(), status(m.address))).collect(),
     });
     Health { stats, pool }

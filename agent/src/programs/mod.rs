@@ -20,6 +20,7 @@ pub type Program = fn(&[OsString]) -> ExitCode;
 
 const PROGRAMS: &[(&str, Program)] = &[
     ("deadman", deadman),
+    ("prometheus-proxy", crate::prometheus::program),
     ("run-service", exec::run),
     ("amphora-health-checker", health_checker::main),
     ("haproxy-vrrp-check", vrrp_check::main),

@@ -1,19 +1,30 @@
-//! The common name in a certificate's subject, for logs.
+//! The common name in a certificate's subject, for logs, and the way through a certificate's fields.
 //!
 //! The certificate has been verified when we look, but the walk trusts nothing: anything unexpected is `None`.
 
-/// DER tags (X.690) on the way to the subject.
-const SEQUENCE: u8 = 0x30;
+/// DER tags (X.690).
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OID: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
-const OID: u8 = 0x06;
 const EXPLICIT_0: u8 = 0xa0;
+pub(super) const EXPLICIT_3: u8 = 0xa3;
 /// `UTF8String`, `PrintableString`, `TeletexString`, `IA5String`: those that are (nearly) UTF-8 as they stand.
 const TEXTS: [u8; 4] = [0x0c, 0x13, 0x14, 0x16];
 /// 2.5.4.3, id-at-commonName.
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
-/// The first common name of the subject (RFC 5280 section 4.1.2.6), with control characters replaced.
-pub(super) fn common_name(certificate: &[u8]) -> Option<String> {
+/// Some fields of a certificate (RFC 5280 section 4.1), each its content.
+pub(super) struct Fields<'c> {
+    pub(super) validity: &'c [u8],
+    subject: &'c [u8],
+    /// The key, and to the end.
+    pub(super) after_subject: &'c [u8],
+}
+
+/// Where the fields of a certificate are.
+pub(super) fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
     let (tag, certificate, _) = element(certificate)?;
     let (inner, mut rest, _) = element(certificate)?;
     if tag != SEQUENCE || inner != SEQUENCE {
@@ -22,10 +33,17 @@ pub(super) fn common_name(certificate: &[u8]) -> Option<String> {
     if *rest.first()? == EXPLICIT_0 {
         rest = element(rest)?.2; // version
     }
-    for _ in 0..4 {
-        rest = element(rest)?.2; // serial number, signature algorithm, issuer, validity
+    for _ in 0..3 {
+        rest = element(rest)?.2; // serial number, signature algorithm, issuer
     }
-    let (_, mut names, _) = element(rest)?;
+    let (_, validity, rest) = element(rest)?;
+    let (_, subject, after_subject) = element(rest)?;
+    Some(Fields { validity, subject, after_subject })
+}
+
+/// The first common name of the subject (RFC 5280 section 4.1.2.6), with control characters replaced.
+pub(super) fn common_name(certificate: &[u8]) -> Option<String> {
+    let mut names = fields(certificate)?.subject;
     while !names.is_empty() {
         let (set, mut attributes, after) = element(names)?;
         names = after;
@@ -44,7 +62,7 @@ pub(super) fn common_name(certificate: &[u8]) -> Option<String> {
 }
 
 /// Tag, content, and what follows; lengths of at most four bytes.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, der) = der.split_first()?;
     let (&first, mut der) = der.split_first()?;
     let mut length = usize::from(first);

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use rustls::{
@@ -17,6 +18,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use super::leaf::Leaf;
 use crate::config::TlsVersion;
 
 /// Why there is no TLS with these files.
@@ -37,6 +39,9 @@ pub enum TlsError {
     /// Certificate and key do not belong together, or are of a kind we cannot use.
     #[error("{0}: certificate and key are not usable together")]
     Identity(PathBuf, #[source] rustls::Error),
+    /// No client would take the certificate from us.
+    #[error("{0}: {1}")]
+    Unusable(PathBuf, &'static str),
     /// The CA file has nothing to verify clients with.
     #[error("{0}: holds no usable CA certificate")]
     NoCa(PathBuf, #[source] VerifierBuilderError),
@@ -45,16 +50,21 @@ pub enum TlsError {
     Provider(#[source] rustls::Error),
 }
 
-/// Checks that a PEM text holds a certificate and the key that belongs to it, before it replaces `server.pem`; `path`
-/// is its name in errors.
+/// Checks that a PEM text holds a certificate that can be served now and the key that belongs to it, before it replaces
+/// `server.pem`; `path` is its name in errors.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check_identity(path: &Path, pem: &[u8]) -> Result<(), TlsError> {
+pub fn check_identity(path: &Path, pem: &[u8]) -> Result<Leaf, TlsError> {
     let (chain, key) = identity(path, pem)?;
+    let leaf = Leaf::new(&chain[0]); // `identity` has found one
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let identity = rustls::sign::CertifiedKey::from_der(chain, key, &provider);
-    identity.map(drop).map_err(|error| TlsError::Identity(path.to_owned(), error))
+    identity.map_err(|error| TlsError::Identity(path.to_owned(), error))?;
+    match leaf.unusable(SystemTime::now()) {
+        Some(why) => Err(TlsError::Unusable(path.to_owned(), why)),
+        None => Ok(leaf),
+    }
 }
 
 fn identity(path: &Path, pem: &[u8]) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {

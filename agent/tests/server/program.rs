@@ -157,7 +157,7 @@ fn free_port() -> u16 {
 #[tokio::test]
 async fn out_of_descriptors_it_still_answers() {
     let (directory, ca, port) = (tempfile::tempdir().unwrap(), Authority::new(), free_port());
-    let mut agent = Agent::start(directory.path(), &ca, port, 32); // 24 of them for connections, and a dozen of its own
+    let mut agent = Agent::start(directory.path(), &ca, port, 64); // 48 of them for connections, and a dozen of its own
     let idle: Vec<_> = (0..100).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     let client = pki::client(&ca, Some(&ca.controller()), &TLS13);
     for _ in 0..20 {
@@ -189,7 +189,7 @@ fn hangup_reads_again_and_term_ends_it() {
         }
     };
     agent.signal(SIGHUP);
-    next("configuration read again: unchanged");
+    next("configuration read again: nothing to change");
     fs::write(directory.path().join("a.conf"), "[haproxy_amphora]\nbind_port = x\n").unwrap();
     agent.signal(SIGHUP);
     let told = next("the old one stays");

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lab::addresses::FRONTEND;
+use lab::error::chain;
 use lab::picture::{self, Picture};
 use lab::{Amphora, Api, Dual, Fabric, Family, Neighbours, Options, Place, Reply, TorKind, TorOptions, addresses};
 use serde_json::{Value, json};
@@ -92,7 +93,11 @@ pub(crate) struct Everything {
 
 impl Everything {
     pub(crate) fn of(amphora: &Amphora) -> Self {
-        let rib = |family| lab::speaker::gobgp(amphora.node(), &["global", "rib", "-a", family, "-j"]).unwrap();
+        // The API answers before a fresh speaker has been started.
+        let rib = |family| {
+            let ask = || lab::speaker::gobgp(amphora.node(), &["global", "rib", "-a", family, "-j"]);
+            lab::wait_for("the speaker answers", PATIENCE, || ask().map_err(|error| chain(&error))).unwrap().0
+        };
         Self {
             inside: picture::look(&inside(amphora)).unwrap(),
             outside: picture::look(amphora.node()).unwrap(),

@@ -1,6 +1,7 @@
 //! What a new configuration does to sessions and announcements: only what it says differently.
 
 use ipnet::IpNet;
+use lab::error::chain;
 use lab::fabric::TOR_PEERING_NIC;
 use lab::{Amphora, Api, Capture, Fabric, Family, Neighbours, Options, Tor, TorKind, TorOptions, addresses, wait_for};
 use nix::sys::signal::Signal;
@@ -179,7 +180,9 @@ fn while_the_speaker_is_away_the_peers_are_idle_and_say_why() {
         amphora.distributor_sections() + &fabric.tors[0].peer_section(Family::V4) + "communities = 64500:9\n";
     amphora.write_config(&sections).unwrap();
     hang_up(amphora);
-    amphora.node().run(["umount", "/usr/bin/gobgpd"]).unwrap();
+    // The program in its place may just be running.
+    let umount = || amphora.node().run(["umount", "/usr/bin/gobgpd"]).map_err(|error| chain(&error));
+    wait_for("gobgpd is itself again", PATIENCE, umount).unwrap();
     wait_sessions(&mut api, &["tor-0"]);
     has_routes(&fabric.tors[0], amphora);
 }

@@ -40,46 +40,34 @@ pub(super) fn check(member: SocketAddr, timeout: Duration) -> io::Result<Verdict
             Err(error) if is_refusal(&error) => return Ok(Verdict::Refused),
             Err(error) => return Err(error),
         };
-        let Some(reply) = Reply::of(&packet[..length], member, tag) else { continue };
-        if reply.chunk == ABORT {
+        let Some(chunk) = reply(&packet[..length], member, tag) else { continue };
+        if chunk == ABORT {
             println!("Received ABORT");
             return Ok(Verdict::Refused);
         }
         // A kernel with SCTP knows nothing of this handshake and ends it by itself.
         if !kernel_has_sctp() {
             println!("Sending ABORT packet");
-            socket.write_all(&abort(ports, reply.peers_tag))?;
+            socket.write_all(&abort(ports, tag))?;
         }
-        if reply.chunk == INIT_ACK {
+        if chunk == INIT_ACK {
             println!("Received INIT ACK");
             return Ok(Verdict::Up);
         }
-        println!("Received {} Type chunk", reply.chunk);
+        println!("Received {chunk} Type chunk");
         return Ok(Verdict::Unexpected);
     }
     println!("Timeout after {} seconds.", timeout.as_secs());
     Ok(Verdict::Timeout)
 }
 
-/// The first chunk of an answer to our INIT.
-#[derive(Debug, PartialEq, Eq)]
-struct Reply {
-    chunk: u8,
-    /// What the peer wants to see in what is sent to it.
-    peers_tag: u32,
-}
-
-impl Reply {
-    /// `None` for a packet that is not an answer. An IPv4 raw socket gives the IP header too (raw(7)), an IPv6 one not.
-    fn of(packet: &[u8], member: SocketAddr, tag: u32) -> Option<Self> {
-        let start = if member.is_ipv4() { usize::from(packet.first()? & 0xf) * 4 } else { 0 };
-        let packet = packet.get(start..)?;
-        let word = |at: usize| Some(u32::from_be_bytes(packet.get(at..at + 4)?.try_into().ok()?));
-        (word(4)? == tag).then_some(())?;
-        let chunk = *packet.get(HEADER)?;
-        word(HEADER)?; // the whole head of the chunk is there
-        Some(Self { chunk, peers_tag: word(HEADER + 4).unwrap_or_default() })
-    }
+/// The type of the first chunk of an answer to our INIT; `None` for a packet that is none. An IPv4 raw socket gives the IP
+/// header too (raw(7)), an IPv6 one not.
+fn reply(packet: &[u8], member: SocketAddr, tag: u32) -> Option<u8> {
+    let start = if member.is_ipv4() { usize::from(packet.first()? & 0xf) * 4 } else { 0 };
+    let packet = packet.get(start..)?;
+    let (header, chunk) = packet.split_at_checked(HEADER)?;
+    (header[4..8] == tag.to_be_bytes() && chunk.len() >= 4).then(|| chunk[0])
 }
 
 fn init(ports: (u16, u16), tag: u32, tsn: u32) -> Vec<u8> {
@@ -89,20 +77,21 @@ fn init(ports: (u16, u16), tag: u32, tsn: u32) -> Vec<u8> {
     value.extend(10_u16.to_be_bytes()); // outbound streams
     value.extend(u16::MAX.to_be_bytes()); // inbound streams
     value.extend(tsn.to_be_bytes());
-    packet(ports, 0, INIT, &value) // an INIT goes with tag 0
+    packet(ports, 0, [INIT, 0], &value) // an INIT goes with tag 0
 }
 
-fn abort(ports: (u16, u16), peers_tag: u32) -> Vec<u8> {
-    packet(ports, peers_tag, ABORT, &[])
+/// With the T bit, which says that the tag is our own (RFC 9260 section 8.5.1).
+fn abort(ports: (u16, u16), tag: u32) -> Vec<u8> {
+    packet(ports, tag, [ABORT, 1], &[])
 }
 
-fn packet((from, to): (u16, u16), tag: u32, chunk: u8, value: &[u8]) -> Vec<u8> {
+fn packet((from, to): (u16, u16), tag: u32, kind: [u8; 2], value: &[u8]) -> Vec<u8> {
     let mut packet = Vec::with_capacity(HEADER + 4 + value.len());
     packet.extend(from.to_be_bytes());
     packet.extend(to.to_be_bytes());
     packet.extend(tag.to_be_bytes());
     packet.extend([0; 4]);
-    packet.extend([chunk, 0]);
+    packet.extend(kind); // type and flags
     let length = u16::try_from(4 + value.len()).expect("a chunk of ours is short");
     packet.extend(length.to_be_bytes());
     packet.extend(value);

@@ -45,7 +45,8 @@ async fn the_same_is_done_once_and_a_reload_that_runs_is_followed_by_one_more() 
 
 #[tokio::test(start_paused = true)]
 async fn a_job_goes_on_without_its_caller_and_a_panic_holds_up_nobody() {
-    let (jobs, done, name) = (Jobs::default(), Arc::new(AtomicUsize::new(0)), name());
+    let (jobs, done) = (Jobs::default(), Arc::new(AtomicUsize::new(0)));
+    let name = name();
     let call = jobs.run(&name, Kind::Start, work(&done));
     assert!(tokio::time::timeout(Duration::from_millis(10), call).await.is_err());
     tokio::time::sleep(Duration::from_secs(2)).await;

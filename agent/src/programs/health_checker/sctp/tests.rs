@@ -16,17 +16,17 @@ fn packets_are_those_of_octavias_checker() {
 #[test]
 fn an_answer_is_one_that_has_our_tag_and_a_chunk() {
     let member = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 9999);
-    let answer = packet((9999, 4000), 7, INIT_ACK, &[0, 0, 0, 9, 1, 2]);
-    let expected = Some(Reply { chunk: INIT_ACK, peers_tag: 9 });
-    assert_eq!(Reply::of(&answer, member("2001:db8::1"), 7), expected);
-    assert_eq!(Reply::of(&answer, member("2001:db8::1"), 8), None, "another's");
+    let answer = packet((9999, 4000), 7, [INIT_ACK, 0], &[0, 0, 0, 9, 1, 2]);
+    let expected = Some(INIT_ACK);
+    assert_eq!(reply(&answer, member("2001:db8::1"), 7), expected);
+    assert_eq!(reply(&answer, member("2001:db8::1"), 8), None, "another's");
     // An IPv4 header of five words, and one with options.
     for words in [5_u8, 7] {
         let with_header: Vec<u8> = [&[0x40 | words], &vec![0; usize::from(words) * 4 - 1][..], &answer].concat();
-        assert_eq!(Reply::of(&with_header, member("192.0.2.1"), 7), expected);
+        assert_eq!(reply(&with_header, member("192.0.2.1"), 7), expected);
     }
     for short in 0..HEADER + 4 {
-        assert_eq!(Reply::of(&answer[..short], member("2001:db8::1"), 7), None, "{short} bytes");
+        assert_eq!(reply(&answer[..short], member("2001:db8::1"), 7), None, "{short} bytes");
     }
-    assert_eq!(Reply::of(&packet((1, 2), 7, ABORT, &[]), member("::1"), 7), Some(Reply { chunk: ABORT, peers_tag: 0 }));
+    assert_eq!(reply(&abort((1, 2), 7), member("::1"), 7), Some(ABORT));
 }
