@@ -15,7 +15,10 @@ fn a_load_balancer_lives_and_dies_as_octavia_words_it() {
     }
     for (lb, action) in [(LB, "restart"), ("absent", "Explode")] {
         let details = format!("Unknown action: {}", action.to_lowercase());
-        assert_eq!(answer(act(&mut api, lb, action)), (400, json!({ "message": "Invalid Request", "details": details })));
+        assert_eq!(
+            answer(act(&mut api, lb, action)),
+            (400, json!({ "message": "Invalid Request", "details": details }))
+        );
     }
     assert_eq!(answer(delete(&mut api, LB)), (200, json!({ "message": "OK" })), "also when there is none");
 

@@ -43,7 +43,10 @@ fn a_configuration_is_stored_as_haproxy_takes_it_and_a_refused_one_changes_nothi
     lab.wait_answer(80, "first");
 
     // What is in no file: haproxy's own idea of the group, when the image has one.
-    lab.amphora().node().write_file(&format!("{BASE}/haproxy-default-user-group.conf"), "global\n    group daemon\n", 0o644).unwrap();
+    lab.amphora()
+        .node()
+        .write_file(&format!("{BASE}/haproxy-default-user-group.conf"), "global\n    group daemon\n", 0o644)
+        .unwrap();
     assert_eq!(answer(lab.upload(&mut api, LB, configuration(LB, "third"))).0, 202);
     assert_eq!(lab.read(&format!("{BASE}/haproxy-default-user-group.conf")).unwrap(), "global\n    group daemon\n");
 }
