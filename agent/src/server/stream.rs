@@ -45,7 +45,7 @@ impl Stream {
     /// much). A kernel that closes a socket with bytes unread resets it, and a client still sending loses the answer.
     pub(super) async fn drain(&mut self) {
         let _ = self.shutdown().await; // the client may have gone
-        let tcp = &mut self.inner.get_mut().0;
+        let (tcp, _) = self.inner.get_mut();
         let taken = async {
             let (mut space, mut left) = (vec![0; 16 * 1024], MAX_DRAIN);
             while let Ok(read) = tcp.read(&mut space).await
