@@ -269,7 +269,9 @@ fn reload(running: Arc<Running>) {
         match running.reload() {
             Ok(()) => {}
             Err(ReloadError::Unusable(problems)) => {
-                problems.iter().for_each(|problem| tracing::error!(%problem, "{stays}"));
+                for problem in problems {
+                    tracing::error!(%problem, "{stays}");
+                }
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{stays}"),
         }
