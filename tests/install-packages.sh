@@ -3,7 +3,7 @@
 # Their services are not started: the lab runs its own, in namespaces.
 set -eu
 
-packages="bird2 frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 iputils-ping keepalived libc6-dev \
+packages="bird2 dhcpcd-base dnsmasq-base frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 iputils-ping keepalived libc6-dev \
 nftables openssl procps python3-venv tcpdump"
 
 missing=

@@ -17,6 +17,7 @@ use crate::{
     config::{Config, Sources},
     converge::Converge,
     deadman::{self, Lock},
+    dhcp,
     haproxy::Haproxy,
     heartbeat::{self, Heartbeats},
     interfaces::import,
@@ -134,6 +135,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
     let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
+    tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().read(Clone::clone)));
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());

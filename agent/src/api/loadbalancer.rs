@@ -116,7 +116,11 @@ pub async fn act(
                 Action::Stop => haproxy.stop(&setting, &lb).await,
                 Action::Reload => haproxy.reload(&setting, &lb).await,
             };
-            done.map_err(|e| refusal(&e))?
+            let done = done.map_err(|e| refusal(&e))?;
+            if action != Action::Stop {
+                app.advertise_vips();
+            }
+            done
         }
         Some(Kind::Lvs) => return act_on_lvs(&app, &lb, action).await,
         None => return Err(unknown(&lb_id)),
@@ -167,6 +171,9 @@ async fn act_on_lvs(app: &App, id: &LbId, action: Action) -> Result<(StatusCode,
         let what = if action == Action::Reload { "restart" } else { action.name() };
         ApiError::new(Status::Internal, format!("Failed to {what} keepalivedlvs listener {id}"), e.text())
     })?;
+    if action != Action::Stop {
+        app.advertise_vips();
+    }
     let details = format!("keepalivedlvs listener {id} {done}");
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
 }

@@ -4,6 +4,7 @@
 //! `amphora-agent haproxy-vrrp-check ...`. Anything else is the agent itself.
 
 mod health_checker;
+mod interface;
 pub mod masquerade;
 mod vrrp_check;
 
@@ -23,6 +24,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("prometheus-proxy", crate::prometheus::program),
     ("run-service", exec::run),
     ("amphora-health-checker", health_checker::main),
+    ("amphora-interface", interface::main),
     ("haproxy-vrrp-check", vrrp_check::main),
     ("lvs-masquerade", masquerade::main),
     ("lvs-masquerade.sh", masquerade::main),

@@ -7,14 +7,14 @@ use axum::{Extension, Json, extract::State, http::StatusCode};
 use super::{
     Done, Found,
     decide::{free_name, without_nic},
-    find,
+    find, follow,
     port::{self, VipSubnet, WantedNetwork},
 };
 use crate::{
     api::{
         App,
         body::Whole,
-        error::{ApiError, Fault, HttpFault, Status},
+        error::{ApiError, Fault, HttpFault, Status, with_causes},
     },
     crash,
     owner::{Decision, Refusal},
@@ -58,6 +58,7 @@ pub async fn plug_network(
     let plug = committed.changes.iter().find_map(plug).expect("a network that is taken is a change");
     let failed = |why| ApiError::new(Status::Internal, "Error plugging network", why);
     app.converged(committed.generation, Some(mac), &[]).await.map_err(failed)?;
+    follow(&app, mac, &plug.interface, true).await.map_err(|e| failed(with_causes(&e)))?;
     let ips: Vec<IpAddr> = plug.fixed_ips.iter().map(|f| f.ip).collect();
     app.kernel.settle(mac, &ips, SETTLE).await;
     app.kernel.advertise(ips);
