@@ -11,7 +11,7 @@ use netns::{IfName, Mac};
 
 use crate::{
     kernel::Kernel,
-    resolve,
+    programs, resolve,
     services::{Service, ServiceError, ServiceName, Services},
     state::Desired,
 };
@@ -21,7 +21,7 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(20);
 
 /// Octavia's `/sbin/dhclient` is in the same place.
-const PROGRAM: &str = "/usr/sbin/dhcpcd";
+pub(crate) const PROGRAM: &str = "/usr/sbin/dhcpcd";
 
 /// The service of one interface; `None` for a name no service can have, which none of the controller's is.
 fn name(interface: &IfName) -> Option<ServiceName> {
@@ -29,11 +29,8 @@ fn name(interface: &IfName) -> Option<ServiceName> {
 }
 
 fn service(name: ServiceName, interface: &IfName) -> Service {
-    // --script: no resolv.conf, no host name, no hook. A client that is stopped takes its address with it.
-    let options = "--ipv4only --nobackground --noipv4ll --nogateway --noarp --timeout 0 --script /bin/true \
-                   --config /dev/null --option classless_static_routes --quiet";
-    let words = std::iter::once(PROGRAM).chain(options.split(' ')).map(str::to_owned);
-    let command = words.chain([interface.to_string()]).collect();
+    let own = programs::own_path().to_string_lossy().into_owned();
+    let command = vec![own, "dhcp-client".to_owned(), interface.to_string()];
     let mut service = Service::new(name, &format!("DHCP on {interface}, for Octavia"), command);
     service.sandbox.writable = vec!["/var/lib/dhcpcd".into()];
     service.sandbox.capabilities =

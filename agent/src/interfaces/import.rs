@@ -27,7 +27,7 @@ pub fn read(paths: &Paths, there: &[Mac]) -> io::Result<Vec<Change>> {
         return Ok(Vec::new());
     };
     let lo = interfaces.read(&name("lo.json"))?.and_then(|text| Interface::from_json(&text).ok());
-    let routed: Vec<_> = lo.iter().flat_map(|lo| &lo.addresses).map(ip).filter(Option::is_some).collect();
+    let routed: Vec<_> = lo.iter().flat_map(|lo| &lo.addresses).filter_map(ip).collect();
     let mut changes = Vec::new();
     for (interface, mac) in plugged(&base.read(&name(PLUGGED))?.unwrap_or_default(), there) {
         let Some(file) = Name::new(&format!("{interface}.json")) else { continue };
@@ -40,7 +40,7 @@ pub fn read(paths: &Paths, there: &[Mac]) -> io::Result<Vec<Change>> {
             None => continue,
         };
         match parsed.if_type {
-            Kind::Vip if parsed.addresses.iter().any(|a| a.octavia_owned == Some(false) && routed.contains(&ip(a))) => {
+            Kind::Vip if parsed.addresses.iter().any(|a| a.octavia_owned == Some(false) && ip(a).is_some_and(|ip| routed.contains(&ip))) => {
                 // Its file is this agent's, and the state with it is gone: on the NIC it would answer ARP.
                 tracing::error!(%interface, "its VIP was a routed one; plug it anew");
             }

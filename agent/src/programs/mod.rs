@@ -3,6 +3,7 @@
 //! Which of them it is, is said by the name it was called by (a link to it), or by its first argument:
 //! `amphora-agent haproxy-vrrp-check ...`. Anything else is the agent itself.
 
+mod dhcp_client;
 mod health_checker;
 mod interface;
 pub mod masquerade;
@@ -21,6 +22,7 @@ pub type Program = fn(&[OsString]) -> ExitCode;
 
 const PROGRAMS: &[(&str, Program)] = &[
     ("deadman", deadman),
+    ("dhcp-client", dhcp_client::main),
     ("prometheus-proxy", crate::prometheus::program),
     ("run-service", exec::run),
     ("amphora-health-checker", health_checker::main),

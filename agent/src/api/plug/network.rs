@@ -46,14 +46,14 @@ pub async fn plug_network(
     Whole(body): Whole,
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
     let wanted = port::parse(&body)?;
-    let Found { here, inside, missing } = find(&app, wanted.mac, peer, |f, why| port::bad_body(f, why)).await?;
+    let Found { here, inside, missing } = find(&app, wanted.mac, peer, port::bad_body).await?;
     crash::point("network: checked");
     let mac = wanted.mac;
     let known = app.owner.shared().read(|d| {
         let half = d.networks.get(&mac).is_some_and(|n| !n.acknowledged);
         here.is_some() && !(half && d.plug_on(mac).is_none())
     });
-    let committed = app.owner.commit(move |d| decide(&wanted, d, here.as_deref(), &inside, &missing)).await?;
+    let committed = app.owner.commit(move |d| Ok(decide(&wanted, d, here.as_deref(), &inside, &missing))).await?;
     let plug = |c: &Change| if let Change::PlugNetwork(plug) = c { Some((**plug).clone()) } else { None };
     let plug = committed.changes.iter().find_map(plug).expect("a network that is taken is a change");
     let failed = |why| ApiError::new(Status::Internal, "Error plugging network", why);
@@ -77,7 +77,7 @@ fn decide(
     here: Option<&str>,
     inside: &BTreeSet<String>,
     missing: &[netns::Mac],
-) -> Decision<Refusal> {
+) -> Vec<Change> {
     let mut changes = Vec::new();
     let vip = desired.plug_on(wanted.mac);
     let before = desired.networks.get(&wanted.mac);
@@ -107,7 +107,7 @@ fn decide(
     };
     // Also when it is held already: a commit is what has everything tried again now, and what a retry waits for.
     changes.push(Change::PlugNetwork(Box::new(network)));
-    Ok(changes)
+    changes
 }
 
 /// The plug with the VIP's subnet as it is now, if that has changed. The other VIPs stay: the controller names none here.
