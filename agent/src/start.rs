@@ -16,6 +16,7 @@ use crate::{
     config::{Config, Role, Runner, Sources},
     converge::Converge,
     deadman::{self, Lock},
+    dhcp,
     haproxy::Haproxy,
     heartbeat::Heartbeats,
     interfaces::import,
@@ -131,6 +132,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
     let services = services(runner, &directory).map_err(StartError::Services)?;
+    tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().read(Clone::clone)));
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());

@@ -134,6 +134,9 @@ pub async fn act(
         }
         None => return Err(unknown(&lb_id)),
     };
+    if action != Action::Stop {
+        app.advertise_vips();
+    }
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
 }
 
