@@ -18,10 +18,11 @@ use crate::{
     deadman::{self, Lock},
     haproxy::Haproxy,
     heartbeat::Heartbeats,
+    interfaces::import,
     kernel::{Kernel, NAMESPACE},
     owner::Owner,
     prometheus,
-    reload::{Running, SetDebug},
+    reload::{ReloadError, Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
@@ -68,6 +69,9 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// The files of a Python agent.
+    #[error("what the agent before this one has plugged cannot be taken over")]
+    TakeOver(#[source] io::Error),
     /// Nobody to run haproxy.
     #[error("services cannot be run")]
     Services(#[source] io::Error),
@@ -103,7 +107,12 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let management = links_in_use(&kernel).await?;
     let directory = config.paths.base.join("amphora-agent");
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
-    let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
+    let state = directory.join("state");
+    let first = !state.exists();
+    let (owner, owner_thread) = Owner::start(&state)?;
+    if first {
+        take_over(&config, &kernel, &owner).await?;
+    }
 
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
@@ -138,6 +147,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         default_mode: config.distributor.vip_mode,
         management: management.into(),
         paths: Arc::new(config.paths.clone()),
+        require_ramfs: config.distributor.require_ramfs,
         server_cert: config.api.server_cert.as_path().into(),
         versions: Versions::default(),
         running: running.clone(),
@@ -164,6 +174,20 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     Ok(())
+}
+
+/// What a Python agent has plugged becomes the state of an agent that has none. Cut off, it is begun again: there is no
+/// state before the one commit.
+async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<(), StartError> {
+    let links = [kernel.inside().links().await?, kernel.outside().links().await?].concat();
+    let there: Vec<_> = links.into_iter().filter_map(|l| l.mac).collect();
+    let changes = import::read(&config.paths, &there).map_err(StartError::TakeOver)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
+    let committed = owner.commit(move |_| Ok(changes.clone())).await;
+    committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
 }
 
 fn places(directory: &Path) -> Places {
@@ -225,11 +249,13 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
 /// Reads the configuration again where waiting for a disk holds nobody up.
 fn reload(running: Arc<Running>) {
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = running.reload() {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the configuration is not usable; the old one stays"
-            );
+        let stays = "the configuration is not usable; the old one stays";
+        match running.reload() {
+            Ok(()) => {}
+            Err(ReloadError::Unusable(problems)) => {
+                problems.iter().for_each(|problem| tracing::error!(%problem, "{stays}"));
+            }
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{stays}"),
         }
     });
 }

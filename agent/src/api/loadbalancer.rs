@@ -122,7 +122,9 @@ pub async fn act(
             let facility = app.running.current().logging.administrative_facility;
             let done = keepalivedlvs::act(&app.services, &app.paths.base, &lb, action, facility).await;
             let done = done.map_err(|e| {
-                let message = format!("Failed to {} keepalivedlvs listener {lb}", action.name());
+                // As upstream, which restarts for a reload.
+                let what = if action == Action::Reload { "restart" } else { action.name() };
+                let message = format!("Failed to {what} keepalivedlvs listener {lb}");
                 ApiError::new(Status::Internal, message, e.text())
             })?;
             format!("keepalivedlvs listener {lb} {done}")
