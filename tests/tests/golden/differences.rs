@@ -6,6 +6,9 @@ use std::path::Path;
 use crate::case::Case;
 use crate::reasons::{NOT_COMPARED, REASONS, Reason};
 
+/// How much of an answer is shown, in characters. All of it is compared.
+const LONGEST: usize = 250;
+
 /// Compares the answers (ours, the Python agent's) with the list, or writes the list with `UPDATE_GENERATED=1`.
 ///
 /// # Panics
@@ -65,10 +68,24 @@ fn render(number: usize, different: &[(&Case, &[String; 2])]) -> String {
         number - different.len()
     );
     for reason in REASONS {
+<<<<<<< HEAD
         let _ =
             write!(text, "\n## {}\n\n{}\n\n| request | Octavia's | ours |\n|---|---|---|\n", reason.title, reason.why);
         for (case, [ours, theirs]) in different.iter().filter(|(case, _)| reason.covers(&case.name)) {
             let _ = writeln!(text, "| {}: `{}` | {} | {} |", case.name, cell(&case.shown), code(theirs), code(ours));
+=======
+        let _ = write!(text, "\n## {}\n\n{}\n\n| request | Octavia's | ours |\n|---|---|---|\n", reason.title, reason.why);
+        // Requests that are answered alike by each share a row.
+        let mut rows: Vec<(&[String; 2], Vec<String>)> = Vec::new();
+        for (case, answers) in different.iter().filter(|(case, _)| reason.covers(&case.name)) {
+            match rows.iter_mut().find(|(of, _)| of == answers) {
+                Some((_, requests)) => requests.push(named(case)),
+                None => rows.push((answers, vec![named(case)])),
+            }
+        }
+        for ([ours, theirs], requests) in rows {
+            let _ = writeln!(text, "| {} | {} | {} |", requests.join("<br>"), code(theirs), code(ours));
+>>>>>>> e630a5de044dce095dbc9d1f83e577a3fa5ca9d5
         }
     }
     text += "\n## Not compared\n\n| what | why |\n|---|---|\n";
@@ -78,8 +95,21 @@ fn render(number: usize, different: &[(&Case, &[String; 2])]) -> String {
     text
 }
 
+/// The request, and what is special about it where the request does not say so.
+fn named(case: &Case) -> String {
+    let shown = format!("`{}`", cell(&case.shown));
+    if case.name.ends_with(case.shown.split(' ').next_back().unwrap_or_default()) {
+        shown
+    } else {
+        format!("{}: {shown}", cell(&case.name))
+    }
+}
+
+/// An answer, cut where it only goes on.
 fn code(answer: &str) -> String {
-    format!("`{}`", cell(answer).replace('`', "'"))
+    let short: String = answer.chars().take(LONGEST).collect();
+    let more = if short.len() < answer.len() { "..." } else { "" };
+    format!("`{}{more}`", cell(&short).replace('`', "'"))
 }
 
 fn cell(text: &str) -> String {

@@ -13,7 +13,7 @@ use crate::case::{Case, Words};
 use crate::raw::{Answer, Server};
 
 /// A ceiling, for a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Both agents, running. The Python agent's amphora is the second.
 pub(crate) struct Pair {
@@ -41,12 +41,8 @@ impl Pair {
     /// Sends every case to both, each to its own at its own pace, and returns the answers: ours, the Python agent's.
     pub(crate) fn ask(&self, cases: &[Case]) -> Vec<[String; 2]> {
         let side = |index: usize| {
-            let (server, words) = (self.server(index), self.words(index));
-            let one = |case: &Case| {
-                let sent = words.fill(&case.bytes);
-                show(server.exchange(&sent, case.head_only), &sent, &words, case)
-            };
-            cases.iter().map(one).collect::<Vec<_>>()
+            let (server, words) = (server(&self.fabric, index), words(&self.fabric, index));
+            cases.iter().map(|case| answer(&server, &words, case)).collect::<Vec<_>>()
         };
         let (ours, theirs) = std::thread::scope(|scope| {
             let ours = scope.spawn(|| side(0));
@@ -55,43 +51,51 @@ impl Pair {
         });
         ours.into_iter().zip(theirs).map(|(ours, theirs)| [ours, theirs]).collect()
     }
+}
 
-    fn server(&self, index: usize) -> Server {
-        let (fabric, amphora) = (&self.fabric, &self.fabric.amphorae[index]);
-        Server {
-            from: (*fabric.controller).clone(),
-            address: SocketAddr::new(amphora.management(Family::V4), API_PORT),
-            name: amphora.id().to_owned(),
-            tls: fabric.pki.client(Some(fabric.pki.controller())).unwrap(),
-        }
-    }
+/// Sends a case to one of them; the answer on one line.
+pub(crate) fn answer(server: &Server, words: &Words, case: &Case) -> String {
+    let sent = words.fill(&case.bytes);
+    show(server.exchange(&sent, case.head_only), &sent, words, case)
+}
 
-    fn words(&self, index: usize) -> Words {
-        let amphora = &self.fabric.amphorae[index];
-        let host = |base: u8| FRONTEND.host(base + amphora_host(index));
-        let new = self.fabric.pki.server(amphora.id(), &[amphora.management(Family::V4)]).unwrap();
-        let exploded = |ip: Ipv6Addr| ip.segments().map(|segment| format!("{segment:04x}")).join(":");
-        Words::new(vec![
-            ("hostname", amphora.name().to_owned()),
-            ("amphora", amphora.id().to_owned()),
-            ("nic", amphora.frontend_mac()),
-            ("NIC", amphora.frontend_mac().to_uppercase()),
-            ("member nic", member_mac(index)),
-            ("front4", amphora.frontend(Family::V4).to_string()),
-            ("front6", amphora.frontend(Family::V6).to_string()),
-            ("vip4", host(60).v4.to_string()),
-            ("vip6", host(60).v6.to_string()),
-            ("VIP6 in full", exploded(host(60).v6)),
-            ("member4", host(30).v4.to_string()),
-            ("member6", host(30).v6.to_string()),
-            ("vrrp4", host(80).v4.to_string()),
-            ("second member4", host(40).v4.to_string()),
-            ("gateway4", FRONTEND.host(tor_host(0)).v4.to_string()),
-            ("gateway6", FRONTEND.host(tor_host(0)).v6.to_string()),
-            ("configuration", amphora.node().read_file("/etc/octavia/amphora-agent.conf").unwrap()),
-            ("server.pem", new.certificate + &new.key),
-        ])
+/// How that amphora's agent is reached.
+pub(crate) fn server(fabric: &Fabric, index: usize) -> Server {
+    let amphora = &fabric.amphorae[index];
+    Server {
+        from: (*fabric.controller).clone(),
+        address: SocketAddr::new(amphora.management(Family::V4), API_PORT),
+        name: amphora.id().to_owned(),
+        tls: fabric.pki.client(Some(fabric.pki.controller())).unwrap(),
     }
+}
+
+/// What the words of the corpus stand for there.
+pub(crate) fn words(fabric: &Fabric, index: usize) -> Words {
+    let amphora = &fabric.amphorae[index];
+    let host = |base: u8| FRONTEND.host(base + amphora_host(index));
+    let new = fabric.pki.server(amphora.id(), &[amphora.management(Family::V4)]).unwrap();
+    let exploded = |ip: Ipv6Addr| ip.segments().map(|segment| format!("{segment:04x}")).join(":");
+    Words::new(vec![
+        ("hostname", amphora.name().to_owned()),
+        ("amphora", amphora.id().to_owned()),
+        ("nic", amphora.frontend_mac()),
+        ("NIC", amphora.frontend_mac().to_uppercase()),
+        ("member nic", member_mac(index)),
+        ("front4", amphora.frontend(Family::V4).to_string()),
+        ("front6", amphora.frontend(Family::V6).to_string()),
+        ("vip4", host(60).v4.to_string()),
+        ("vip6", host(60).v6.to_string()),
+        ("VIP6 in full", exploded(host(60).v6)),
+        ("member4", host(30).v4.to_string()),
+        ("member6", host(30).v6.to_string()),
+        ("vrrp4", host(80).v4.to_string()),
+        ("second member4", host(40).v4.to_string()),
+        ("gateway4", FRONTEND.host(tor_host(0)).v4.to_string()),
+        ("gateway6", FRONTEND.host(tor_host(0)).v6.to_string()),
+        ("configuration", amphora.node().read_file("/etc/octavia/amphora-agent.conf").unwrap()),
+        ("server.pem", new.certificate + &new.key),
+    ])
 }
 
 /// The controller's file says that topology; a second NIC waits for a member network; what the image has for haproxy is

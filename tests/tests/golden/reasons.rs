@@ -194,9 +194,9 @@ pub(crate) const REASONS: &[Reason] = &[
         cases: &["no such action, any bytes"],
     },
     Reason {
-        title: "Words of a configuration's or a service's refusal",
+        title: "Words of a configuration's refusal",
         why: "Status and message are the same; the details are those of the program that read it, which here is this agent.",
-        cases: &["configuration: no INI", "VRRP: start before an upload", "VRRP: reload before an upload"],
+        cases: &["configuration: no INI"],
     },
     Reason {
         title: "A certificate that is none is refused",

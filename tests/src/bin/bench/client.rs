@@ -70,6 +70,26 @@ impl Connection {
         }
     }
 
+    /// A request with a body of `length` bytes, none of which is kept; the status of the answer, which may come before
+    /// all is sent.
+    pub(crate) fn upload(&mut self, head: &[u8], length: usize) -> Result<u16> {
+        self.tls.write_all(head)?;
+        let piece = vec![b' '; 64 * 1024];
+        let mut left = length;
+        while left > 0 {
+            let now = left.min(piece.len());
+            if self.tls.write_all(&piece[..now]).is_err() {
+                break; // the server has said what it thinks of it
+            }
+            left -= now;
+        }
+        let _ = self.tls.flush();
+        let mut answer = [0; 4096];
+        let read = self.tls.read(&mut answer)?;
+        let status = answer[..read].get(9..12).and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
+        Ok(status.ok_or("an answer without a status")?)
+    }
+
     /// What was negotiated.
     pub(crate) fn suite(&self) -> String {
         let suite = self.tls.conn.negotiated_cipher_suite().map(|s| format!("{:?}", s.suite()));
@@ -97,6 +117,12 @@ pub(crate) fn post(path: &str, body: &Value) -> Vec<u8> {
     let length = body.len();
     let head = "host: amphora\r\ncontent-type: application/json";
     format!("POST {path} HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// A PUT of bytes.
+pub(crate) fn put(path: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("PUT {path} HTTP/1.1\r\nhost: amphora\r\ncontent-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
 }
 
 /// `GET /1.0/info`.

@@ -112,7 +112,7 @@ pub(crate) fn idle(report: &mut Report) -> Result<()> {
 
 /// The time a process has spent on a processor: the first number of each thread's schedstat (sched-stats.txt of the
 /// kernel), in ns.
-fn cpu(pid: u32) -> Result<Duration> {
+pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;

@@ -1,7 +1,8 @@
 //! `make bench`: every speed figure of the agent beside the floor it stands on, measured in the same run, as Markdown on
 //! standard output. A missed target is shown and is no failure; a figure that cannot be had is.
 //!
-//! Parts can be named (`bench plug scale`): `heartbeats`, `http`, `plug`, `register`, `scale`.
+//! Parts can be named (`bench plug scale`): `heartbeats`, `http`, `plug`, `register`, `scale`, `stock`. With `PEER=1` the last also
+//! measures Octavia's Python agent beside ours (`tests/octavia/install.sh` installs it).
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod client;
@@ -15,6 +16,7 @@ mod routes;
 mod scale;
 mod site;
 mod stats;
+mod stock;
 
 use std::{fs, process::ExitCode, time::Instant};
 
@@ -51,6 +53,9 @@ fn run(report: &mut Report) -> Result<String> {
 
     if wanted("heartbeats") {
         heartbeats::idle(report)?;
+    }
+    if wanted("stock") {
+        stock::stock(report)?;
     }
     eprintln!("\nwith BIRD:");
     let site = Site::new(TorKind::Bird, true)?;

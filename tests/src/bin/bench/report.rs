@@ -57,6 +57,14 @@ impl Report {
         self.row(figure, target, show(measured), show(floor), format!("{times:.2}"), met, how);
     }
 
+    /// A line of requests answered in a second, at least so many times as many as `peer`.
+    pub(crate) fn rate(&mut self, figure: &str, target: f64, (measured, peer): (f64, f64), how: &str) {
+        let times = measured / peer;
+        let shown = |rate: f64| format!("{rate:.0} /s");
+        let met = Some(times >= target);
+        self.row(figure, format!(">= {target}x"), shown(measured), shown(peer), format!("{times:.1}"), met, how);
+    }
+
     /// A line of anything else; `limit` is in the unit of `measured` and `floor`.
     pub(crate) fn amount(
         &mut self,

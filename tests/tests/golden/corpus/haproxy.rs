@@ -3,7 +3,7 @@
 use crate::case::{Case, ask, request, upload};
 
 /// As the controller renders it, but for peers and timeouts.
-const CONFIGURATION: &str = "# Configuration for loadbalancer lb-1
+pub(crate) const CONFIGURATION: &str = "# Configuration for loadbalancer lb-1
 global
     daemon
     user nobody

@@ -4,9 +4,9 @@ mod certificates;
 mod discovery;
 mod haproxy;
 mod http;
-mod keepalived;
 mod plug;
 mod rotation;
+mod udp;
 
 use crate::case::Case;
 
@@ -18,8 +18,7 @@ pub(crate) fn all() -> Vec<Case> {
         certificates::cases(),
         plug::cases(),
         haproxy::cases(),
-        keepalived::udp(),
-        keepalived::vrrp(),
+        udp::cases(),
         rotation::cases(),
     ];
     let all: Vec<Case> = parts.into_iter().flatten().collect();

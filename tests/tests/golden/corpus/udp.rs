@@ -1,22 +1,6 @@
-//! VRRP with the real keepalived, and UDP listeners as far as they go without IPVS.
+//! UDP listeners, as far as they go without IPVS.
 
 use crate::case::{Case, ask, upload};
-
-const VRRP: &str = "global_defs {
-    router_id amphora
-}
-vrrp_instance one {
-    state BACKUP
-    interface eth1
-    virtual_router_id 1
-    priority 100
-    nopreempt
-    advert_int 1
-    virtual_ipaddress {
-        {vrrp4}
-    }
-}
-";
 
 const UDP: &str = "net_namespace amphora-haproxy
 
@@ -40,25 +24,7 @@ virtual_server group ipv4-group {
 
 const LISTENER: &str = "/1.0/listeners/{amphora}/listener-9/udp_listener";
 
-pub(crate) fn vrrp() -> Vec<Case> {
-    let act = |name: &str, action: &str| ask(name, "PUT", &format!("/1.0/vrrp/{action}"));
-    vec![
-        act("VRRP: no such action", "dance"),
-        act("VRRP: no such action, upper case", "DANCE"),
-        act("VRRP: start before an upload", "start"),
-        act("VRRP: reload before an upload", "reload"),
-        upload("VRRP: what keepalived refuses", "/1.0/vrrp/upload", "vrrp_instance {{{"),
-        upload("VRRP: upload", "/1.0/vrrp/upload", VRRP),
-        upload("VRRP: upload again", "/1.0/vrrp/upload", VRRP),
-        act("VRRP: start", "start"),
-        act("VRRP: start again", "START"),
-        act("VRRP: reload", "reload"),
-        act("VRRP: stop", "stop"),
-        act("VRRP: stop again", "Stop"),
-    ]
-}
-
-pub(crate) fn udp() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let of = |name: &str, method: &str, id: &str| ask(name, method, &format!("/1.0/listeners/{id}/udp_listener"));
     vec![
         of("UDP listener, unknown", "GET", "listener-9"),

@@ -1,0 +1,104 @@
+//! What the stock controller asks of a `SINGLE` amphora, and with `PEER=1` the same of Octavia's own Python agent beside
+//! it, in an amphora of its own.
+
+mod calls;
+mod idle;
+mod load;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use lab::{
+    Amphora, Fabric, Family, Options, Peer, TorKind,
+    addresses::{CONTROLLER_HOST, FRONTEND, MANAGEMENT, amphora_host},
+    amphora::API_PORT,
+    heartbeats::{self, KEY, Receiver},
+};
+use rustls::pki_types::ServerName;
+
+use crate::{
+    Result,
+    client::{Connection, Server},
+    report::Report,
+};
+
+const LB: &str = "6f4b2f0e-4a4e-4c1b-9f0a-0d3b7a1c2d3e";
+/// Seconds.
+const HEARTBEATS: u32 = 3;
+
+/// The amphorae: ours, and with `PEER=1` the Python agent's.
+struct Stock {
+    fabric: Fabric,
+    _peer: Option<Peer>,
+    /// Gets the heartbeats of both.
+    _manager: Receiver,
+}
+
+/// Everything in this part.
+pub(crate) fn stock(report: &mut Report) -> Result<()> {
+    let stock = Stock::new()?;
+    calls::plug_vip(&stock, report)?;
+    calls::start_listener(&stock, report)?;
+    load::details(&stock, report)?;
+    load::sixteen_clients(&stock, report)?;
+    idle::beside_the_peer(&stock, report)?;
+    load::large_body(&stock, report)
+}
+
+impl Stock {
+    fn new() -> Result<Self> {
+        let with_peer = std::env::var_os("PEER").is_some_and(|value| value == "1");
+        let mut options = Options::new(TorKind::Bird);
+        options.amphorae = if with_peer { 2 } else { 1 };
+        options.state_on_disk = true;
+        let fabric = Fabric::new("bench-stock", &options)?;
+        let manager = Receiver::new(&fabric.controller, "0.0.0.0:0".parse()?)?;
+        let target = format!("{}:{}", MANAGEMENT.host(CONTROLLER_HOST).v4, manager.address()?.port());
+        for amphora in &fabric.amphorae {
+            let node = amphora.node();
+            let path = "/etc/octavia/amphora-agent.conf";
+            let text = node.read_file(path)?.replace("ACTIVE_STANDBY", "SINGLE");
+            node.write_file(path, text, 0o600)?;
+            node.run(["mkdir", "-p", "/etc/octavia/amphora-agent.conf.d"])?;
+            lab::peer::write_user_group(amphora)?;
+            heartbeats::configure(amphora, std::slice::from_ref(&target), HEARTBEATS, KEY)?;
+        }
+        let peer = fabric.amphorae.get(1).map(Peer::start).transpose()?;
+        fabric.amphorae[0].start_agent(&[])?;
+        for amphora in &fabric.amphorae {
+            amphora.wait_api(std::time::Duration::from_mins(1))?;
+        }
+        Ok(Self { fabric, _peer: peer, _manager: manager })
+    }
+
+    fn ours(&self) -> &Amphora {
+        &self.fabric.amphorae[0]
+    }
+
+    fn peer(&self) -> Option<&Amphora> {
+        self.fabric.amphorae.get(1)
+    }
+
+    fn server(&self, amphora: &Amphora, address: Option<SocketAddr>) -> Result<Server> {
+        let pki = Arc::clone(&self.fabric.pki);
+        let address = address.unwrap_or(SocketAddr::new(amphora.management(Family::V4), API_PORT));
+        let tls = pki.client(Some(pki.controller()))?;
+        Ok(Server { address, name: ServerName::try_from(amphora.id().to_owned())?, tls })
+    }
+
+    /// Runs `f` on a thread in the controller's network.
+    fn as_controller<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.fabric.controller.within(f)?
+    }
+
+    /// One request on a connection of its own, and its answer.
+    fn call(&self, amphora: &Amphora, request: &[u8]) -> Result<Vec<u8>> {
+        let server = self.server(amphora, None)?;
+        self.as_controller(|| Ok(Connection::open(&server)?.exchange(request)?.to_vec()))
+    }
+
+    /// The VIP of that amphora, on its front-end network.
+    fn vip(&self, amphora: &Amphora) -> std::net::IpAddr {
+        let index = self.fabric.amphorae.iter().position(|a| a.id() == amphora.id()).expect("one of them");
+        FRONTEND.host(60 + amphora_host(index)).v4.into()
+    }
+}
