@@ -68,13 +68,8 @@ fn render(number: usize, different: &[(&Case, &[String; 2])]) -> String {
         number - different.len()
     );
     for reason in REASONS {
-<<<<<<< HEAD
         let _ =
             write!(text, "\n## {}\n\n{}\n\n| request | Octavia's | ours |\n|---|---|---|\n", reason.title, reason.why);
-        for (case, [ours, theirs]) in different.iter().filter(|(case, _)| reason.covers(&case.name)) {
-            let _ = writeln!(text, "| {}: `{}` | {} | {} |", case.name, cell(&case.shown), code(theirs), code(ours));
-=======
-        let _ = write!(text, "\n## {}\n\n{}\n\n| request | Octavia's | ours |\n|---|---|---|\n", reason.title, reason.why);
         // Requests that are answered alike by each share a row.
         let mut rows: Vec<(&[String; 2], Vec<String>)> = Vec::new();
         for (case, answers) in different.iter().filter(|(case, _)| reason.covers(&case.name)) {
@@ -85,7 +80,6 @@ fn render(number: usize, different: &[(&Case, &[String; 2])]) -> String {
         }
         for ([ours, theirs], requests) in rows {
             let _ = writeln!(text, "| {} | {} | {} |", requests.join("<br>"), code(theirs), code(ours));
->>>>>>> e630a5de044dce095dbc9d1f83e577a3fa5ca9d5
         }
     }
     text += "\n## Not compared\n\n| what | why |\n|---|---|\n";
