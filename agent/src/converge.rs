@@ -9,6 +9,7 @@
 //! commits are answered, and what could not be announced says why.
 
 mod events;
+mod files;
 mod report;
 mod speaker;
 
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use files::Files;
 use futures_util::StreamExt as _;
 use netns::Mac;
 use report::Teller;
@@ -34,7 +36,7 @@ use crate::{
     plan::{Device, Have, Step, Want, kept, plan},
     resolve::{self, Policy},
     speaker::Link,
-    state::{Desired, Plug, VipMode},
+    state::{Desired, VipMode},
 };
 
 /// How often everything is read again although nothing was heard.
@@ -65,6 +67,9 @@ pub struct Converge {
     failed: HashMap<Mac, Unready>,
     /// The addresses that could not be taken away in the last pass, and why.
     stuck: BTreeMap<IpAddr, String>,
+    /// Why the firewall could not be set in the last pass.
+    filter: Option<Unready>,
+    files: Files,
     /// The bound VIPs that peers may have heard of, with the life of the speaker in which they first did; 0 for those
     /// that were bound before this agent. Absent before the first look.
     exposed: Option<BTreeMap<IpAddr, u64>>,
@@ -103,9 +108,13 @@ impl Converge {
         link: Option<Link>,
     ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
-        let (failed, stuck, exposed) = Default::default();
+        let (failed, stuck, exposed, filter) = Default::default();
         let policy = Policy::of(&config.borrow());
-        (Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, exposed }, progress)
+        let files = Files::default();
+        (
+            Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, exposed, filter, files },
+            progress,
+        )
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
@@ -225,11 +234,14 @@ impl Converge {
         let (withdraw, announce): (Vec<_>, Vec<_>) =
             to_speaker.into_iter().partition(|s| matches!(s, Step::Withdraw(_)));
 
+        let paths = self.config.borrow().paths.clone();
+        let files = scope.everything.then(|| self.files.write(&desired, &self.policy, &paths)).flatten();
         let heard = scope.everything && have.announced.is_some();
         let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
         self.failed.clone_from(&seen.troubles);
         self.stuck.clear();
+        self.filter = None;
         for step in &to_kernel {
             // What could not be withdrawn stays bound.
             if !withdrawn && matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..)) {
@@ -238,9 +250,12 @@ impl Converge {
             }
             self.step(step, &desired, &mut outcome).await;
         }
+        if let Some(files) = files {
+            outcome.failed |= !self.files.written(files).await;
+        }
         if scope.everything {
             outcome.failed |= have.stale && kept(&want, &have).next().is_some();
-            self.report_kernel(&desired, &want, &have);
+            self.report_kernel(&want, &have);
         }
         let facts = seen.facts.clone();
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
@@ -267,9 +282,8 @@ impl Converge {
         outcome
     }
 
-    fn report_kernel(&self, desired: &Desired, want: &Want, have: &Have) {
-        let unready = |plug: &Plug| Some((plug.primary(), self.failed.get(&plug.mac)?.clone()));
-        let plugs = desired.plugs.values().filter_map(unready).collect();
+    fn report_kernel(&self, want: &Want, have: &Have) {
+        let nics = self.failed.iter().map(|(mac, why)| (*mac, why.clone())).collect();
         let mut lingering = self.stuck.clone();
         if let Some(link) = &self.link {
             let why = match have.announced {
@@ -280,7 +294,7 @@ impl Converge {
             };
             lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
         }
-        self.teller.kernel(plugs, lingering);
+        self.teller.kernel(nics, self.filter.clone(), lingering);
     }
 
     /// Takes one of the kernel's steps, unless an earlier one of the same NIC failed.
@@ -313,6 +327,13 @@ impl Converge {
                 let on_lo = desired.plugs.values().filter(|p| p.mode != VipMode::Interface);
                 self.failed.extend(on_lo.map(|p| (p.mac, why.clone())));
             }
+            // Nor may a virtual function without its firewall.
+            Step::Filter(_) => {
+                let plugs = desired.plugs.values().filter(|p| p.is_sriov).map(|p| p.mac);
+                let networks = desired.networks.values().filter(|n| n.is_sriov).map(|n| n.mac);
+                self.failed.extend(plugs.chain(networks).map(|mac| (mac, why.clone())));
+                self.filter = Some(why);
+            }
             _ => self.failed.extend(nic.map(|n| (n, why))),
         }
     }
@@ -325,12 +346,14 @@ impl Converge {
     }
 }
 
-/// The part of the state a pass over a few registrations needs: all plugs, and those registrations.
+/// The part of the state a pass over a few registrations needs: all but the other registrations.
 fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
     let some = dirty.vips.iter().filter_map(|v| desired.registrations.get_key_value(v));
     Desired {
         plugs: desired.plugs.clone(),
+        networks: desired.networks.clone(),
         registrations: some.map(|(v, r)| (*v, r.clone())).collect(),
+        firewall: desired.firewall.clone(),
         silenced: desired.silenced,
     }
 }
@@ -339,14 +362,20 @@ fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
 fn nic_of(step: &Step, desired: &Desired) -> Option<Mac> {
     let of_vip = |ip: IpAddr| desired.plug_of(ip).map(|p| p.mac);
     match step {
-        Step::Adopt(mac, _) | Step::SetMtu(mac, _) | Step::SetUp(mac) => Some(*mac),
+        Step::Adopt(mac, _) | Step::SetMtu(mac, _) | Step::Autoconf(mac) | Step::SetUp(mac) => Some(*mac),
         Step::AddAddress(a) | Step::DeleteAddress(a) => match a.device {
             Device::Nic(mac) => Some(mac),
             Device::Lo => of_vip(a.ip),
         },
         Step::AddRoute(_, path) | Step::AddHostRoute(_, path) | Step::DeleteRoute(_, path) => Some(path.nic),
         Step::AddRule(rule) | Step::DeleteRule(rule) => of_vip(rule.from),
-        // Those of `lo` are everybody's.
-        Step::Silence | Step::LoUp | Step::Withdraw(_) | Step::Announce(_) => None,
+        // Those of `lo` and of the firewall are everybody's.
+        Step::Silence
+        | Step::Unsilence
+        | Step::Filter(_)
+        | Step::Unfilter
+        | Step::LoUp
+        | Step::Withdraw(_)
+        | Step::Announce(_) => None,
     }
 }

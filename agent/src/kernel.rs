@@ -3,6 +3,10 @@
 //! Translates between the plan's words (a NIC is its MAC) and those of the `netns` crate (a link is an
 //! index in a namespace). Keeps nothing but open handles: every look is a fresh one.
 
+mod filter;
+mod nic;
+mod silence;
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
@@ -18,7 +22,7 @@ use netns::{Error, Kind, Link, Mac, Namespace, Network, NewAddress, NewRoute, Ne
 use crate::{
     api::error::with_causes,
     converge::Unready,
-    crash,
+    crash, firewall,
     plan::{Address, Device, Have, HaveNic, Path, RouteKey, Rule, Step, Want},
     resolve::{Facts, MAIN_TABLE, NicAddress},
 };
@@ -47,6 +51,8 @@ pub struct Kernel {
     outside: Network,
     /// Host routes the kernel refused, so that each is told once.
     refused: Arc<Mutex<BTreeSet<RouteKey>>>,
+    /// There may be a firewall.
+    filtered: Arc<AtomicBool>,
 }
 
 /// What a step came to.
@@ -84,6 +90,8 @@ impl Kernel {
             inside: Namespace::create(NAMESPACE)?.network()?,
             outside: Namespace::current()?.network()?,
             refused: Arc::default(),
+            // One of an earlier agent, or of a Python one.
+            filtered: Arc::new(AtomicBool::new(true)),
         })
     }
 
@@ -159,23 +167,42 @@ impl Kernel {
         let mut seen = Seen::default();
         let links = self.inside.links().await?;
         seen.have.lo_up = links.iter().any(|l| l.loopback && l.up);
-        seen.have.silent = netns::is_silent(self.inside.namespace())?;
+        let namespace = self.inside.namespace();
+        seen.have.silent = netns::is_silent(namespace)?;
+        seen.have.silenced = silence::is_ours(namespace);
+        // Nobody but the agent makes that table, so one that was never wanted is not looked for.
+        if want.filter.is_some() || self.filtered.load(Ordering::Acquire) {
+            seen.have.filter = match filter::look(namespace).await {
+                Err(error) if want.filter.is_none() => {
+                    tracing::debug!(%error, "whether there is a firewall cannot be told");
+                    None
+                }
+                other => other?,
+            };
+            self.filtered.store(seen.have.filter.is_some(), Ordering::Release);
+        }
         let device = |index: u32| {
             let link = links.iter().find(|l| l.index == index)?;
             if link.loopback { Some(Device::Lo) } else { link.mac.map(Device::Nic) }
         };
-        for mac in want.nics.keys() {
+        for (mac, wanted) in &want.nics {
             let (inside, link) = match self.locate(*mac).await {
                 Ok(Place::Inside(link)) => (true, link),
                 Ok(Place::Outside(link)) => (false, link),
-                Ok(Place::Nowhere) => continue,
+                // Nova takes the NIC of a member network away without a word to the agent. An event tells when it is back.
+                Ok(Place::Nowhere) => {
+                    seen.troubles.insert(*mac, Unready::Failed(with_causes(&no_device(mac))));
+                    continue;
+                }
                 // One NIC nobody can make out is no reason to neglect the others.
                 Err(error) => {
                     seen.troubles.insert(*mac, Unready::Failed(with_causes(&error)));
                     continue;
                 }
             };
-            seen.have.nics.insert(*mac, HaveNic { inside, name: link.name, mtu: link.mtu, up: link.up });
+            let autoconf = wanted.autoconf && inside && nic::takes_advertisements(namespace, &link.name)?;
+            let nic = HaveNic { inside, name: link.name, mtu: link.mtu, up: link.up, autoconf };
+            seen.have.nics.insert(*mac, nic);
         }
         for a in self.inside.addresses().await? {
             let Some(device) = device(a.index) else { continue };
@@ -250,7 +277,13 @@ impl Kernel {
                 Some(lo) => net.set_up(lo.index).await,
                 None => Ok(false),
             },
-            Step::Silence => netns::silence(net.namespace()),
+            Step::Silence => silence::begin(net.namespace()),
+            Step::Unsilence => silence::end(net).await,
+            Step::Filter(rules) => {
+                self.filtered.store(true, Ordering::Release);
+                filter::apply(net.namespace(), rules.text()).await
+            }
+            Step::Unfilter => filter::apply(net.namespace(), firewall::REMOVAL).await,
             Step::Adopt(mac, name) => match self.outside.link_by_mac(mac).await? {
                 Some(link) if !self.is_inside(*mac).await? => {
                     self.outside.move_link(&link, net.namespace(), Some(name)).await
@@ -258,6 +291,7 @@ impl Kernel {
                 _ => net.rename(self.index(*mac).await?, name).await,
             },
             Step::SetMtu(mac, mtu) => net.set_mtu(self.index(*mac).await?, *mtu).await,
+            Step::Autoconf(mac) => self.set_autoconf(*mac).await,
             Step::SetUp(mac) => net.set_up(self.index(*mac).await?).await,
             Step::AddAddress(address) => net.add_address(&self.address(address).await?).await,
             Step::DeleteAddress(address) => match self.address(address).await {

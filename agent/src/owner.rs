@@ -79,7 +79,7 @@ pub struct Committed {
 pub struct Dirty {
     /// The newest commit in it.
     pub generation: u64,
-    /// Plugs came or went.
+    /// Plugs, member networks or the firewall came, went or changed.
     pub plugs: bool,
     /// Registrations of these VIPs came or went.
     pub vips: BTreeSet<Prefix>,
@@ -125,7 +125,6 @@ impl Shared {
             dirty.generation = generation;
             for change in changes {
                 match &change {
-                    Change::Plug(_) | Change::Unplug(_) | Change::Silence(_) => dirty.plugs = true,
                     Change::Register(r) => {
                         dirty.vips.insert(r.vip);
                         self.leaving(|l| l.remove(&r.vip));
@@ -135,6 +134,7 @@ impl Shared {
                         let gone = desired.registrations.get(vip).cloned();
                         self.leaving(|l| l.extend(gone.map(|r| (*vip, r))));
                     }
+                    _ => dirty.plugs = true,
                 }
                 desired.apply(change);
             }
@@ -204,9 +204,9 @@ enum Touches {
 
 fn touches(change: &Change) -> Touches {
     match change {
-        Change::Plug(_) | Change::Unplug(_) | Change::Silence(_) => Touches::Plugs,
         Change::Register(r) => Touches::Vip(r.vip),
         Change::Unregister(vip) => Touches::Vip(*vip),
+        _ => Touches::Plugs,
     }
 }
 

@@ -17,6 +17,8 @@ use bgp::{Announcement, Prefix};
 use ipnet::IpNet;
 use netns::{IfName, Mac};
 
+use crate::firewall::Ruleset;
+
 /// Where an address sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Device {
@@ -81,6 +83,8 @@ pub struct WantNic {
     pub name: IfName,
     /// Its MTU in bytes; as it is when absent.
     pub mtu: Option<u32>,
+    /// It takes IPv6 addresses from router advertisements, also where the namespace forwards.
+    pub autoconf: bool,
 }
 
 /// What a NIC is, wherever it is.
@@ -94,6 +98,8 @@ pub struct HaveNic {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// It takes IPv6 addresses from router advertisements, also where the namespace forwards.
+    pub autoconf: bool,
 }
 
 /// An announcement that is wanted.
@@ -120,6 +126,8 @@ pub struct Want {
     pub host_routes: BTreeMap<RouteKey, Path>,
     /// Sources whose packets look into a table of their own.
     pub rules: BTreeSet<Rule>,
+    /// What is let in; everything when absent.
+    pub filter: Option<Ruleset>,
     /// Announcements, of the VIPs in this plan's scope.
     pub announced: BTreeMap<Prefix, WantAnnounced>,
 }
@@ -133,6 +141,10 @@ pub struct Have {
     pub lo_up: bool,
     /// Nobody answers ARP or NDP for addresses on `lo`.
     pub silent: bool,
+    /// That is our doing, or was begun by us, and can be taken back.
+    pub silenced: bool,
+    /// What is let in, by its mark; absent without such a table.
+    pub filter: Option<String>,
     /// Addresses.
     pub addresses: BTreeSet<Address>,
     /// Routes.
@@ -161,10 +173,18 @@ pub enum Step {
     LoUp,
     /// Stop answering ARP and NDP for addresses on `lo`.
     Silence,
+    /// Answer ARP again as before: no VIP is on `lo` any more.
+    Unsilence,
+    /// Let in this and nothing else, in place of what was let in before.
+    Filter(Ruleset),
+    /// Let everything in.
+    Unfilter,
     /// Move a NIC into the namespace, or give it its name there.
     Adopt(Mac, IfName),
     /// Set a NIC's MTU.
     SetMtu(Mac, u32),
+    /// Have a NIC take IPv6 addresses from router advertisements.
+    Autoconf(Mac),
     /// Bring a NIC up.
     SetUp(Mac),
     /// Add an address.
@@ -234,6 +254,9 @@ fn take_away(want: &Want, have: &Have, steps: &mut Vec<Step>) {
     let wanted = |key: &RouteKey| want.routes.contains_key(key) || want.host_routes.contains_key(key);
     steps.extend(have.routes.iter().filter(|(k, _)| !wanted(k)).map(|(k, p)| Step::DeleteRoute(*k, *p)));
     steps.extend(have.addresses.difference(&want.addresses).map(|a| Step::DeleteAddress(*a)));
+    if !want.silent && have.silenced {
+        steps.push(Step::Unsilence);
+    }
 }
 
 fn bring_in(want: &Want, have: &Have, steps: &mut Vec<Step>) {
@@ -243,6 +266,12 @@ fn bring_in(want: &Want, have: &Have, steps: &mut Vec<Step>) {
     if want.silent && !have.silent {
         steps.push(Step::Silence);
     }
+    // Before any link comes up: a virtual function's port has no security group in front of it.
+    match &want.filter {
+        Some(rules) if have.filter.as_deref() != Some(rules.mark()) => steps.push(Step::Filter(rules.clone())),
+        None if have.filter.is_some() => steps.push(Step::Unfilter),
+        _ => {}
+    }
     for (mac, nic) in &want.nics {
         // A NIC that is nowhere yet: the steps that need it fail by name and the next pass tries again.
         let there = have.nics.get(mac);
@@ -251,6 +280,10 @@ fn bring_in(want: &Want, have: &Have, steps: &mut Vec<Step>) {
         }
         if let Some(mtu) = nic.mtu.filter(|mtu| there.is_none_or(|h| h.mtu != *mtu)) {
             steps.push(Step::SetMtu(*mac, mtu));
+        }
+        // Before it is up, for that is when it asks for an advertisement.
+        if nic.autoconf && !there.is_some_and(|h| h.inside && h.autoconf) {
+            steps.push(Step::Autoconf(*mac));
         }
         // Moving a NIC to another namespace takes it down.
         if !there.is_some_and(|h| h.inside && h.up) {

@@ -15,8 +15,9 @@ use netns::Mac;
 
 use crate::{
     config::{Config, Role, Topology},
+    firewall,
     plan::{Address, Device, Path, RouteKey, Rule, Want, WantAnnounced, WantNic},
-    state::{Desired, Frontend, Plug, Registration, Server, VipMode},
+    state::{Desired, Frontend, HostRoute, NetworkPlug, Plug, Registration, Server, VipMode},
 };
 
 /// The table replies from the VIPs of a plug are routed by: 1 for `eth1`, as in Octavia, and N for `ethN`, so that the
@@ -129,7 +130,8 @@ pub fn kernel(desired: &Desired, facts: &Facts, policy: &Policy) -> Want {
     let mut plugs: Vec<_> = desired.plugs.values().collect();
     plugs.sort_by_key(|p| (table_of(p), p.mac));
     for plug in plugs {
-        want.nics.insert(plug.mac, WantNic { name: plug.interface.clone(), mtu: plug.mtu });
+        let autoconf = autoconf(plug);
+        want.nics.insert(plug.mac, WantNic { name: plug.interface.clone(), mtu: plug.mtu, autoconf });
         let nic = Device::Nic(plug.mac);
         let own = plug.frontends.iter();
         want.addresses.extend(own.map(|f| Address { device: nic, ip: f.ip, length: f.subnet.prefix_len() }));
@@ -138,7 +140,57 @@ pub fn kernel(desired: &Desired, facts: &Facts, policy: &Policy) -> Want {
             VipMode::Anycast | VipMode::Noarp => on_lo(plug, facts, &mut want),
         }
     }
+    let mut networks: Vec<_> = desired.networks.values().collect();
+    networks.sort_by_key(|n| (&n.interface, n.mac));
+    for network in networks {
+        on_port(network, desired.plug_on(network.mac), policy, &mut want);
+    }
+    want.filter = firewall::ruleset(desired);
     want
+}
+
+/// Whether the NIC of a VIP is to take its IPv6 address from router advertisements: where the call names none, as
+/// upstream has it; in the routed modes also for a family that only the additional VIPs bring.
+#[must_use]
+pub fn autoconf(plug: &Plug) -> bool {
+    let named = |f: &Frontend| plug.mode == VipMode::Interface || f.ip.is_ipv6();
+    plug.vips.iter().any(|v| v.ip.is_ipv6()) && !plug.frontends.iter().any(named)
+}
+
+/// Whether the NIC of a VIP is to get its IPv4 address by DHCP: where the call names none at all.
+#[must_use]
+pub fn dhcp(plug: &Plug) -> bool {
+    plug.vips.iter().any(|v| v.ip.is_ipv4()) && plug.frontends.is_empty()
+}
+
+/// A member network: addresses and the routes of its subnets. Its gateways only on the VIP's own NIC `shared`, as
+/// upstream has it.
+fn on_port(network: &NetworkPlug, shared: Option<&Plug>, policy: &Policy, want: &mut Want) {
+    let autoconf = network.fixed_ips.is_empty();
+    let new = WantNic { name: network.interface.clone(), mtu: None, autoconf: false };
+    let nic = want.nics.entry(network.mac).or_insert(new);
+    nic.mtu = network.mtu.or(nic.mtu);
+    nic.autoconf |= autoconf;
+    let path = Path { nic: network.mac, gateway: None, source: None };
+    for fixed in &network.fixed_ips {
+        let device = Device::Nic(network.mac);
+        want.addresses.insert(Address { device, ip: fixed.ip, length: fixed.subnet.prefix_len() });
+        host_routes(want, MAIN_TABLE, &fixed.host_routes, path);
+        let (Some(plug), Some(_)) = (shared, fixed.gateway) else { continue };
+        let via = Path { gateway: fixed.gateway, ..path };
+        route(want, MAIN_TABLE, default_of(fixed.ip), via);
+        if plug.mode == VipMode::Interface && !policy.active_standby {
+            route(want, table_of(plug), default_of(fixed.ip), via);
+        }
+    }
+}
+
+/// What a tenant asked for; the first to ask for a destination in a table gets it.
+fn host_routes(want: &mut Want, table: u32, routes: &[HostRoute], path: Path) {
+    for h in routes {
+        let key = RouteKey { table, destination: h.destination };
+        want.host_routes.entry(key).or_insert(Path { gateway: Some(h.nexthop), ..path });
+    }
 }
 
 /// The VIP as Octavia plugs it: on the NIC. Under `ACTIVE_STANDBY` keepalived adds it, with its routes.
@@ -153,10 +205,7 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
             if vip.gateway.is_some() {
                 route(want, number, default_of(vip.ip), Path { gateway: vip.gateway, ..path });
             }
-            for h in &vip.host_routes {
-                let key = RouteKey { table: number, destination: h.destination };
-                want.host_routes.entry(key).or_insert(Path { gateway: Some(h.nexthop), ..path });
-            }
+            host_routes(want, number, &vip.host_routes, path);
         };
         table(MAIN_TABLE, None);
         if !policy.active_standby {
@@ -183,10 +232,8 @@ fn on_lo(plug: &Plug, facts: &Facts, want: &mut Want) {
             if frontend.gateway.is_some() {
                 route(want, table, default_of(frontend.ip), Path { gateway: frontend.gateway, ..path });
             }
-            let vips = plug.vips.iter().filter(|v| v.ip.is_ipv4() == frontend.ip.is_ipv4());
-            for h in vips.flat_map(|v| &v.host_routes) {
-                let key = RouteKey { table, destination: h.destination };
-                want.host_routes.entry(key).or_insert(Path { gateway: Some(h.nexthop), ..path });
+            for vip in plug.vips.iter().filter(|v| v.ip.is_ipv4() == frontend.ip.is_ipv4()) {
+                host_routes(want, table, &vip.host_routes, path);
             }
         }
     }

@@ -13,21 +13,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Role, Sources},
+    config::{Config, Role, Runner, Sources},
     converge::Converge,
     deadman::{self, Lock},
     haproxy::Haproxy,
     heartbeat::Heartbeats,
+    interfaces::import,
     kernel::{Kernel, NAMESPACE},
     owner::Owner,
-    prometheus,
-    reload::{Running, SetDebug},
+    programs, prometheus,
+    reload::{ReloadError, Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
-    services::{Backend, Direct, Places, Services},
+    services::{Backend, Direct, Places, Services, Settings, Systemd, systemd},
     speaker::{self, Link},
     state::LogError,
 };
@@ -68,6 +69,9 @@ pub enum StartError {
     /// A gobgpd of an earlier configuration may be announcing.
     #[error("cannot remember which speaker is ours")]
     Previous(#[source] io::Error),
+    /// The files of a Python agent.
+    #[error("what the agent before this one has plugged cannot be taken over")]
+    TakeOver(#[source] io::Error),
     /// Nobody to run haproxy.
     #[error("services cannot be run")]
     Services(#[source] io::Error),
@@ -103,9 +107,14 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let management = links_in_use(&kernel).await?;
     let directory = config.paths.base.join("amphora-agent");
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
-    let (owner, owner_thread) = Owner::start(&directory.join("state"))?;
+    let state = directory.join("state");
+    let first = !state.exists();
+    let (owner, owner_thread) = Owner::start(&state)?;
+    if first {
+        take_over(&config, &kernel, &owner).await?;
+    }
 
-    let bind = config.api.bind;
+    let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
     let inside = kernel.inside().namespace().clone();
     let heartbeats = Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone())
@@ -121,7 +130,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let mut converge = tokio::spawn(converge.run());
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
-    let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
+    let services = services(runner, &directory).map_err(StartError::Services)?;
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
@@ -138,6 +147,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         default_mode: config.distributor.vip_mode,
         management: management.into(),
         paths: Arc::new(config.paths.clone()),
+        require_ramfs: config.distributor.require_ramfs,
         server_cert: config.api.server_cert.as_path().into(),
         versions: Versions::default(),
         running: running.clone(),
@@ -166,14 +176,44 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     Ok(())
 }
 
-fn places(directory: &Path) -> Places {
-    Places {
+/// What a Python agent has plugged becomes the state of an agent that has none. Cut off, it is begun again: there is no
+/// state before the one commit.
+async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<(), StartError> {
+    let links = [kernel.inside().links().await?, kernel.outside().links().await?].concat();
+    let there: Vec<_> = links.into_iter().filter_map(|l| l.mac).collect();
+    let changes = import::read(&config.paths, &there).map_err(StartError::TakeOver)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
+    let committed = owner.commit(move |_| Ok(changes.clone())).await;
+    committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
+}
+
+/// Whoever runs haproxy and keepalived.
+fn services(runner: Runner, directory: &Path) -> io::Result<Services> {
+    let systemd = match runner {
+        Runner::Auto => systemd::booted(),
+        Runner::Systemd => true,
+        Runner::Direct => false,
+    };
+    tracing::info!(runner = if systemd { "systemd" } else { "the agent itself" }, "services");
+    if systemd {
+        let settings = Settings {
+            units: "/etc/systemd/system".into(),
+            namespace: Path::new("/run/netns").join(NAMESPACE),
+            agent: programs::own_path(),
+        };
+        return Ok(Services::new(Backend::Systemd(Systemd::open(settings)?)));
+    }
+    let places = Places {
         definitions: directory.join("services"),
         runtime: "/run/amphora-agent/services".into(),
         logs: "/var/log".into(),
         namespace: NAMESPACE.to_owned(),
         helper: "/proc/self/exe".into(),
-    }
+    };
+    Ok(Services::new(Backend::Direct(Direct::open(places)?)))
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
@@ -225,11 +265,15 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
 /// Reads the configuration again where waiting for a disk holds nobody up.
 fn reload(running: Arc<Running>) {
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = running.reload() {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the configuration is not usable; the old one stays"
-            );
+        let stays = "the configuration is not usable; the old one stays";
+        match running.reload() {
+            Ok(()) => {}
+            Err(ReloadError::Unusable(problems)) => {
+                for problem in problems {
+                    tracing::error!(%problem, "{stays}");
+                }
+            }
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{stays}"),
         }
     });
 }

@@ -11,6 +11,7 @@
 //! `ours: false`. Kernels before 5.18 ignore `IFA_PROTO`, and there no address would be ours; Debian 12 has 6.1.
 
 mod address;
+mod advertise;
 mod error;
 mod link;
 mod named;
@@ -24,6 +25,7 @@ mod sysctl;
 mod watch;
 
 pub use address::{Address, NewAddress, Scope};
+pub use advertise::advertise;
 pub use error::{Error, Kind, Result};
 pub use link::{Link, Traffic};
 pub use names::{IfName, Invalid, Mac};
@@ -31,7 +33,7 @@ pub use namespace::Namespace;
 pub use network::Network;
 pub use route::{NewRoute, Route};
 pub use rule::{NewRule, Rule};
-pub use sysctl::{is_silent, silence};
+pub use sysctl::{before_silence, is_silent, silence, unsilence};
 pub use watch::{Change, Signal};
 
 /// The number on every address, route and rule of ours.

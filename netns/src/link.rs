@@ -10,6 +10,7 @@ use rtnetlink::packet_route::{
 use crate::{Error, IfName, Kind, Mac, Namespace, Network, Result};
 
 /// A network interface as the kernel shows it.
+#[expect(clippy::struct_excessive_bools, reason = "they are the kernel's flags")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The interface index, good within its namespace.
@@ -24,6 +25,8 @@ pub struct Link {
     pub up: bool,
     /// Up, with a carrier (`IFF_LOWER_UP`).
     pub carrier: bool,
+    /// Frames can leave by it (`IFF_RUNNING`): it is up, has a carrier, and the kernel has noticed.
+    pub running: bool,
     /// The namespace's `lo`.
     pub loopback: bool,
     /// What kind of virtual link it is (`veth`, `bridge`, `vlan`); a device with a driver of its own has none.
@@ -42,6 +45,7 @@ impl Link {
             mtu: 0,
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
+            running: flags.contains(LinkFlags::Running),
             loopback: flags.contains(LinkFlags::Loopback),
             kind: None,
             controller: None,

@@ -67,6 +67,12 @@ impl Namespace {
             .map_err(|e| Error::io("enter namespace", &self.label, e))
     }
 
+    /// What tells this namespace from any other there is now, as text.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        format!("{}:{}", self.identity.0, self.identity.1)
+    }
+
     /// The value of a sysctl in this namespace, without the line's end. See [`Namespace::set_sysctl`] for the key.
     pub fn sysctl(&self, key: &str) -> Result<String> {
         self.run(|| sysctl::read(key))?

@@ -36,6 +36,24 @@ pub fn silence(namespace: &Namespace) -> Result<bool> {
     Ok(changed)
 }
 
+/// What the sysctls are that [`silence`] sets, for [`unsilence`].
+pub fn before_silence(namespace: &Namespace) -> Result<Vec<(String, String)>> {
+    SILENT.iter().map(|(key, _)| Ok(((*key).to_owned(), namespace.sysctl(key)?))).collect()
+}
+
+/// Takes [`silence`] back: what still has its value gets the one it had `before`; what somebody has set otherwise since
+/// then stays, and so does what `before` does not name. Only when no address on `lo` has to be kept silent about.
+pub fn unsilence(namespace: &Namespace, before: &[(String, String)]) -> Result<bool> {
+    let mut changed = false;
+    for (key, value) in SILENT {
+        let Some((_, was)) = before.iter().find(|(k, _)| k == key) else { continue };
+        if namespace.sysctl(key)? == value {
+            changed |= namespace.set_sysctl(key, was)?;
+        }
+    }
+    Ok(changed)
+}
+
 /// Whether [`silence`] has nothing left to do.
 pub fn is_silent(namespace: &Namespace) -> Result<bool> {
     for (key, value) in SILENT {

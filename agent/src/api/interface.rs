@@ -39,12 +39,17 @@ pub struct Interface {
 )]
 pub async fn interface(State(app): State<App>, Path(ip): Path<String>) -> Result<Json<Interface>, ApiError> {
     let ip: IpAddr = ip.parse().map_err(|_| ApiError::message(Status::BadRequest, "Invalid IP address"))?;
+    Ok(Json(Interface { message: "OK", interface: name_of(&app, ip).await? }))
+}
+
+/// The name of the interface of an address; of the front-end NIC for a VIP on `lo`.
+pub(super) async fn name_of(app: &App, ip: IpAddr) -> Result<String, ApiError> {
     let found = app.kernel.interface_of(ip).await;
     let found =
         found.map_err(|e| ApiError::new(Status::Internal, "Cannot look into the namespace", with_causes(&e)))?;
     let nic = || app.owner.shared().read(|d| d.plug_of(ip).map(|p| p.interface.to_string()));
     match found {
-        Some(name) => Ok(Json(Interface { message: "OK", interface: nic().unwrap_or(name) })),
+        Some(name) => Ok(nic().unwrap_or(name)),
         None => Err(ApiError::message(Status::NotFound, "Error interface not found for IP address")),
     }
 }

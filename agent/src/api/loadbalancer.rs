@@ -37,6 +37,9 @@ pub struct Whose {
     lb_id: String,
 }
 
+/// Accepted, with the digest of what was.
+type Stored = (StatusCode, [(HeaderName, String); 1], Json<Done>);
+
 /// What is to be done with whom.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -68,7 +71,7 @@ pub async fn upload(
     State(app): State<App>,
     whose: Result<Path<Whose>, PathRejection>,
     Large(body): Large,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Done>), ApiError> {
+) -> Result<Stored, ApiError> {
     let wrong = |what| ApiError::new(Status::BadRequest, "Invalid load balancer id", what);
     let Path(Whose { amphora_id, lb_id }) = whose.map_err(|_| wrong("amphora_id, lb_id: not UTF-8"))?;
     serves_by_haproxy(&app, &lb_id)?;
@@ -122,7 +125,9 @@ pub async fn act(
             let facility = app.running.current().logging.administrative_facility;
             let done = keepalivedlvs::act(&app.services, &app.paths.base, &lb, action, facility).await;
             let done = done.map_err(|e| {
-                let message = format!("Failed to {} keepalivedlvs listener {lb}", action.name());
+                // As upstream, which restarts for a reload.
+                let what = if action == Action::Reload { "restart" } else { action.name() };
+                let message = format!("Failed to {what} keepalivedlvs listener {lb}");
                 ApiError::new(Status::Internal, message, e.text())
             })?;
             format!("keepalivedlvs listener {lb} {done}")

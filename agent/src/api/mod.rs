@@ -17,13 +17,14 @@ pub mod interface;
 pub mod listeners;
 pub mod loadbalancer;
 pub mod plug;
+pub mod rules;
 pub mod udp_listener;
 pub mod vrrp;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::{Router, extract::FromRef};
-use netns::Link;
+use netns::{Link, Mac};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -70,6 +71,8 @@ pub struct App {
     pub management: Arc<[u32]>,
     /// Where the load balancers' files are.
     pub paths: Arc<Paths>,
+    /// `[distributor] require_ramfs`.
+    pub require_ramfs: bool,
     /// `agent_server_cert`.
     pub server_cert: Arc<Path>,
     /// Package versions.
@@ -90,6 +93,7 @@ impl FromRef<Calls> for App {
             policy: Arc::new(Policy::of(&config)),
             default_mode: config.distributor.vip_mode,
             paths: Arc::new(config.paths.clone()),
+            require_ramfs: config.distributor.require_ramfs,
             server_cert: config.api.server_cert.as_path().into(),
             ..app.clone()
         }
@@ -104,10 +108,11 @@ impl App {
             || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && a.ip == connection))
     }
 
-    /// Waits until the kernel's part of `generation` is done for these VIPs; why it is not, otherwise.
-    pub async fn converged(&self, generation: u64, vips: &[IpAddr]) -> Result<(), String> {
+    /// Waits until the kernel's part of `generation` is done for this NIC and none of these addresses is left that nobody
+    /// wants; why it is not, otherwise.
+    pub async fn converged(&self, generation: u64, nic: Option<Mac>, vips: &[IpAddr]) -> Result<(), String> {
         let lingers = |r: &Report| vips.iter().find_map(|v| r.lingering.get(v).map(|why| (*v, why.clone())));
-        let unready = |r: &Report| vips.iter().find_map(|v| r.plugs.get(v).cloned());
+        let unready = |r: &Report| nic.and_then(|mac| r.nics.get(&mac).cloned());
         let done = async {
             self.progress.reached(generation).await;
             // Duplicate address detection ends by itself.
@@ -158,11 +163,13 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(certificate::update))
         .routes(routes!(config::update))
         .routes(routes!(interface::interface))
+        .routes(routes!(rules::set_interface_rules))
         .routes(routes!(vrrp::upload))
         .routes(routes!(vrrp::act))
         .routes(routes!(udp_listener::upload))
         .routes(routes!(udp_listener::configuration))
         .routes(routes!(plug::plug_vip, plug::unplug_vip))
+        .routes(routes!(plug::network::plug_network))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
         .routes(routes!(distributor::amphorae::unregister))
         .routes(routes!(distributor::vips::list, distributor::vips::register))

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bgp::Prefix;
+use netns::Mac;
 use tokio::sync::watch;
 
 use crate::resolve::Closed;
@@ -33,8 +34,10 @@ impl Unready {
 /// What the last passes found.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What keeps a plug from being complete, by primary VIP.
-    pub plugs: BTreeMap<IpAddr, Unready>,
+    /// What keeps the plugs of a NIC from being complete.
+    pub nics: BTreeMap<Mac, Unready>,
+    /// Why the firewall is not as it should be.
+    pub filter: Option<Unready>,
     /// What keeps a registration from being announced.
     pub closed: BTreeMap<Prefix, Closed>,
     /// What the speaker was read back to hold.
@@ -84,9 +87,14 @@ pub(super) fn channel() -> (Teller, Progress) {
 
 impl Teller {
     /// What a pass found of the kernel.
-    pub(super) fn kernel(&self, plugs: BTreeMap<IpAddr, Unready>, lingering: BTreeMap<IpAddr, String>) {
+    pub(super) fn kernel(
+        &self,
+        nics: BTreeMap<Mac, Unready>,
+        filter: Option<Unready>,
+        lingering: BTreeMap<IpAddr, String>,
+    ) {
         let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
-        (report.plugs, report.lingering) = (plugs, lingering);
+        (report.nics, report.filter, report.lingering) = (nics, filter, lingering);
     }
 
     /// What a pass found of these VIPs in the speaker.

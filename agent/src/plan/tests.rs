@@ -2,6 +2,7 @@ use bgp::Audience;
 use proptest::prelude::*;
 
 use super::*;
+use crate::state::{Desired, Firewall, FirewallRule, Protocol};
 
 /// What the steps do to the world, when each of them succeeds.
 fn apply(have: &mut Have, step: &Step) {
@@ -11,10 +12,17 @@ fn apply(have: &mut Have, step: &Step) {
         Step::DeleteRoute(key, _) => drop(have.routes.remove(&key)),
         Step::DeleteAddress(a) => drop(have.addresses.remove(&a)),
         Step::LoUp => have.lo_up = true,
-        Step::Silence => have.silent = true,
+        Step::Silence => (have.silent, have.silenced) = (true, true),
+        Step::Unsilence => (have.silent, have.silenced) = (false, false),
+        Step::Filter(rules) => have.filter = Some(rules.mark().to_owned()),
+        Step::Unfilter => have.filter = None,
+        Step::Autoconf(mac) => have.nics.get_mut(&mac).unwrap().autoconf = true,
         Step::Adopt(mac, name) => {
-            let (mtu, up) = have.nics.get(&mac).map_or((1500, false), |n| (n.mtu, n.inside && n.up));
-            have.nics.insert(mac, HaveNic { inside: true, name: name.to_string(), mtu, up });
+            let before = have.nics.get(&mac);
+            let mtu = before.map_or(1500, |n| n.mtu);
+            let inside = |flag: fn(&HaveNic) -> bool| before.is_some_and(|n| n.inside && flag(n));
+            let (up, autoconf) = (inside(|n| n.up), inside(|n| n.autoconf));
+            have.nics.insert(mac, HaveNic { inside: true, name: name.to_string(), mtu, up, autoconf });
         }
         Step::SetMtu(mac, mtu) => have.nics.get_mut(&mac).unwrap().mtu = mtu,
         Step::SetUp(mac) => have.nics.get_mut(&mac).unwrap().up = true,
@@ -58,10 +66,20 @@ prop_compose! {
         (RouteKey { table, destination }, Path { nic: mac(nic), gateway: via.map(ip), source: None })
     }
 }
+/// None, or one of two.
+fn filter() -> impl Strategy<Value = Option<Ruleset>> {
+    let of = |port: u16| {
+        let rules = vec![FirewallRule { protocol: Protocol::Tcp, cidr: None, port }];
+        let firewall = Some(Firewall { interface: "eth1".parse().unwrap(), rules });
+        crate::firewall::ruleset(&Desired { firewall, ..Desired::default() }).unwrap()
+    };
+    prop::option::of((80u16..82).prop_map(of))
+}
+
 prop_compose! {
     fn want()(
-        nics in prop::collection::btree_map((0u8..2).prop_map(mac), (0u8..3, prop::option::of(1400u32..1500)), 0..3),
-        silent in any::<bool>(),
+        nics in prop::collection::btree_map((0u8..2).prop_map(mac), (0u8..3, prop::option::of(1400u32..1500), any::<bool>()), 0..3),
+        (silent, filter) in (any::<bool>(), filter()),
         addresses in prop::collection::btree_set(address(), 0..6),
         routes in prop::collection::btree_map((0u8..4).prop_map(|n| n), route(), 0..4),
         host_routes in prop::collection::vec(route(), 0..3),
@@ -69,8 +87,12 @@ prop_compose! {
         announced in prop::collection::btree_map(0u8..6, (0u8..3, any::<bool>()), 0..6),
     ) -> Want {
         Want {
-            nics: nics.into_iter().map(|(m, (n, mtu))| (m, WantNic { name: format!("eth{n}").parse().unwrap(), mtu })).collect(),
-            silent,
+            nics: nics.into_iter().map(|(m, (n, mtu, autoconf))| {
+                (m, WantNic { name: format!("eth{n}").parse().unwrap(), mtu, autoconf })
+            }).collect(),
+            // A VIP on `lo` is always to be kept silent about.
+            silent: silent || addresses.iter().any(|a| a.device == Device::Lo),
+            filter,
             addresses,
             routes: routes.into_values().collect(),
             host_routes: host_routes.into_iter().collect(),
@@ -84,8 +106,8 @@ prop_compose! {
 }
 prop_compose! {
     fn have()(
-        nics in prop::collection::btree_map((0u8..2).prop_map(mac), (0u8..3, any::<bool>(), any::<bool>()), 0..3),
-        (lo_up, silent) in any::<(bool, bool)>(),
+        nics in prop::collection::btree_map((0u8..2).prop_map(mac), (0u8..3, any::<[bool; 3]>()), 0..3),
+        (lo_up, silent, silenced, filter) in (any::<bool>(), any::<bool>(), any::<bool>(), filter()),
         addresses in prop::collection::btree_set(address(), 0..6),
         routes in prop::collection::vec(route(), 0..4),
         rules in prop::collection::btree_set((0u8..6, 1u32..3).prop_map(|(n, table)| Rule { from: ip(n), table }), 0..4),
@@ -94,9 +116,13 @@ prop_compose! {
     ) -> Have {
         Have {
             nics: nics.into_iter()
-                .map(|(m, (n, inside, up))| (m, HaveNic { inside, name: format!("eth{n}"), mtu: 1500, up })).collect(),
+                .map(|(m, (n, [inside, up, autoconf]))| {
+                    (m, HaveNic { inside, name: format!("eth{n}"), mtu: 1500, up, autoconf })
+                }).collect(),
             lo_up,
             silent,
+            silenced,
+            filter: filter.map(|f| f.mark().to_owned()),
             addresses,
             routes: routes.into_iter().collect(),
             rules,
@@ -147,6 +173,33 @@ proptest! {
             let expected: Vec<_> = want.announced.values().filter(|w| want.backs(w)).map(|w| &w.announcement).collect();
             prop_assert_eq!(announced.values().flatten().collect::<Vec<_>>(), expected);
         }
+    }
+
+    /// Nobody answers ARP for a VIP on `lo`, and no port is up before its firewall is there.
+    #[test]
+    fn silence_outlasts_the_vips_on_lo_and_the_firewall_comes_before_the_links(want in want(), mut have in have()) {
+        let filter = want.filter.as_ref().map(Ruleset::mark);
+        for step in plan(&want, &have) {
+            match step {
+                Step::Unsilence => prop_assert!(!have.addresses.iter().any(|a| a.device == Device::Lo)),
+                Step::SetUp(_) => prop_assert_eq!(have.filter.as_deref(), filter),
+                Step::AddAddress(a) if a.device == Device::Lo => prop_assert!(have.silent),
+                _ => {}
+            }
+            apply(&mut have, &step);
+        }
+    }
+
+    /// A link that is up is never taken down or renamed for what it is to carry.
+    #[test]
+    fn a_change_of_addresses_and_routes_leaves_the_links_alone(want in want(), before in want()) {
+        let mut have = Have { lo_up: true, announced: Some(BTreeMap::new()), ..Have::default() };
+        for step in plan(&before, &have) {
+            apply(&mut have, &step);
+        }
+        let after = Want { nics: before.nics.clone(), ..want };
+        let links = |s: &Step| matches!(s, Step::Adopt(..) | Step::SetUp(_) | Step::SetMtu(..) | Step::Autoconf(_));
+        prop_assert!(!plan(&after, &have).iter().any(links));
     }
 
     /// A speaker that cannot be asked, or that knows less than its peers, is a reason to keep a VIP with all that

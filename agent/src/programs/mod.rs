@@ -5,6 +5,7 @@
 
 mod health_checker;
 pub mod masquerade;
+mod netns;
 mod vrrp_check;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::services::direct::exec;
+use crate::services::{direct::exec, reload_main};
 
 /// A program, given its arguments without its own name.
 pub type Program = fn(&[OsString]) -> ExitCode;
@@ -22,6 +23,8 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("deadman", deadman),
     ("prometheus-proxy", crate::prometheus::program),
     ("run-service", exec::run),
+    ("reload-main", reload_main::run),
+    ("amphora-netns", netns::run),
     ("amphora-health-checker", health_checker::main),
     ("haproxy-vrrp-check", vrrp_check::main),
     ("lvs-masquerade", masquerade::main),

@@ -1,5 +1,5 @@
-//! The TLS stream as hyper gets it: a write may not stall for ever, and no status leaves that Octavia's controller would
-//! take for success.
+//! The TLS stream as hyper gets it: a write may not stall for ever, no status leaves that Octavia's controller would
+//! take for success, and an answer arrives although its request was not read.
 //!
 //! hyper answers 414 or 431 by itself before any service runs, and the controller knows neither. There is no hook, so the
 //! three digits are replaced on their way out; the length stays, hence no state.
@@ -13,26 +13,49 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep, timeout},
 };
+use tokio_rustls::server::TlsStream;
 
 use super::slots::Slot;
 
 /// Longer than hyper's own refusal is: status line, three headers.
 const REFUSAL: usize = 160;
 
-pub(super) struct Stream<T> {
-    inner: T,
+/// How long what a client still sends is taken after the end, and how much of it.
+const DRAIN: Duration = Duration::from_secs(30);
+const MAX_DRAIN: usize = 1 << 30;
+
+pub(super) struct Stream {
+    inner: TlsStream<TcpStream>,
     slot: Arc<Slot>,
     patience: Duration,
     /// Runs while a write is stalled.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Stream<T> {
-    pub(super) fn new(inner: T, slot: Arc<Slot>, patience: Duration) -> Self {
+impl Stream {
+    pub(super) fn new(inner: TlsStream<TcpStream>, slot: Arc<Slot>, patience: Duration) -> Self {
         Self { inner, slot, patience, stalled: None }
+    }
+
+    /// Ends our side, then takes what comes, not even decrypted, and drops it, until the client has ended too (or it is too
+    /// much). A kernel that closes a socket with bytes unread resets it, and a client still sending loses the answer.
+    pub(super) async fn drain(&mut self) {
+        let _ = self.shutdown().await; // the client may have gone
+        let (tcp, _) = self.inner.get_mut();
+        let taken = async {
+            let (mut space, mut left) = (vec![0; 16 * 1024], MAX_DRAIN);
+            while let Ok(read) = tcp.read(&mut space).await
+                && read > 0
+                && left > 0
+            {
+                left = left.saturating_sub(read);
+            }
+        };
+        let _ = timeout(DRAIN, taken).await; // either way it is over
     }
 
     /// Turns a write pending for too long into an error.
@@ -48,13 +71,13 @@ impl<T> Stream<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
+impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
+impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Some(digits) = refusal(buf).filter(|_| !self.slot.is_busy()) else {
             let result = Pin::new(&mut self.inner).poll_write(cx, buf);

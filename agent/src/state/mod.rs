@@ -4,4 +4,7 @@ mod log;
 mod model;
 
 pub use log::{Log, LogError};
-pub use model::{Change, Desired, Frontend, HostRoute, Plug, Registration, Server, Vip, VipMode};
+pub use model::{
+    Change, Desired, Firewall, FirewallRule, FixedIp, Frontend, HostRoute, NetworkPlug, Plug, Protocol, Registration,
+    Server, Vip, VipMode,
+};

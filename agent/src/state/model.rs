@@ -92,6 +92,71 @@ impl Plug {
     }
 }
 
+/// One address of a member network, as its Neutron port has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedIp {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its subnet, on-link.
+    pub subnet: IpNet,
+    /// The gateway of that subnet. Used only on the VIP's NIC.
+    pub gateway: Option<IpAddr>,
+    /// Static routes of that subnet.
+    pub host_routes: Vec<HostRoute>,
+}
+
+/// One accepted `POST /1.0/plug/network`. Its NIC may also be the one of a [`Plug`]: then members are reached through
+/// the VIP's port, and it holds what is needed over and above the VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPlug {
+    /// The NIC.
+    pub mac: Mac,
+    /// Its name inside the namespace.
+    pub interface: IfName,
+    /// Its addresses. None: the network gives it some itself, by DHCP and router advertisements.
+    pub fixed_ips: Vec<FixedIp>,
+    /// The NIC's MTU in bytes.
+    pub mtu: Option<u32>,
+    /// The NIC is a virtual function.
+    pub is_sriov: bool,
+    /// The caller was told 202: the next call of this NIC is an update.
+    pub acknowledged: bool,
+}
+
+/// A protocol a firewall rule speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// Transmission Control Protocol.
+    Tcp,
+    /// User Datagram Protocol.
+    Udp,
+    /// Stream Control Transmission Protocol.
+    Sctp,
+    /// Virtual Router Redundancy Protocol (IP protocol 112), which has no ports.
+    Vrrp,
+}
+
+/// Who may reach a port of the VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallRule {
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// From where; anybody when absent.
+    pub cidr: Option<IpNet>,
+    /// Which port.
+    pub port: u16,
+}
+
+/// The firewall of a SR-IOV VIP, whose packets no security group of Neutron's filters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// The NIC whose packets the rules are for.
+    pub interface: IfName,
+    /// What is let in.
+    pub rules: Vec<FirewallRule>,
+}
+
 /// Who serves a registered VIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,6 +192,12 @@ pub enum Change {
     Register(Registration),
     /// Forget the registration of this VIP.
     Unregister(Prefix),
+    /// Take this member network, in place of one on the same NIC.
+    PlugNetwork(Box<NetworkPlug>),
+    /// Forget the member network on this NIC.
+    UnplugNetwork(Mac),
+    /// Take this firewall, in place of the one before.
+    Firewall(Firewall),
     /// Whether `vrrp/stop` was the last word of the two: `true` withdraws this amphora's own VIPs.
     Silence(bool),
 }
@@ -138,6 +209,10 @@ pub struct Desired {
     pub plugs: BTreeMap<IpAddr, Plug>,
     /// By VIP: one speaker holds one next hop per prefix.
     pub registrations: BTreeMap<Prefix, Registration>,
+    /// The member networks, by NIC.
+    pub networks: BTreeMap<Mac, NetworkPlug>,
+    /// What may reach the VIP; everything when absent and the VIP's NIC is no virtual function.
+    pub firewall: Option<Firewall>,
     /// `vrrp/stop` was called and no `vrrp/start` since: none of this amphora's own VIPs is announced.
     pub silenced: bool,
 }
@@ -150,7 +225,9 @@ impl Desired {
                 self.plugs.insert(plug.primary(), *plug);
             }
             Change::Unplug(vip) => {
-                self.plugs.remove(&vip);
+                let gone = self.plugs.remove(&vip).map(|p| p.interface);
+                // It is about that VIP's listeners.
+                self.firewall.take_if(|f| gone.as_ref() == Some(&f.interface));
             }
             Change::Register(registration) => {
                 self.registrations.insert(registration.vip, registration);
@@ -158,6 +235,13 @@ impl Desired {
             Change::Unregister(vip) => {
                 self.registrations.remove(&vip);
             }
+            Change::PlugNetwork(network) => {
+                self.networks.insert(network.mac, *network);
+            }
+            Change::UnplugNetwork(mac) => {
+                self.networks.remove(&mac);
+            }
+            Change::Firewall(firewall) => self.firewall = Some(firewall),
             Change::Silence(silenced) => self.silenced = silenced,
         }
     }
@@ -167,7 +251,10 @@ impl Desired {
     pub fn changes(&self) -> Vec<Change> {
         let plugs = self.plugs.values().cloned().map(|p| Change::Plug(Box::new(p)));
         let registrations = self.registrations.values().cloned().map(Change::Register);
-        plugs.chain(registrations).chain(self.silenced.then_some(Change::Silence(true))).collect()
+        let networks = self.networks.values().cloned().map(|n| Change::PlugNetwork(Box::new(n)));
+        let firewall = self.firewall.iter().cloned().map(Change::Firewall);
+        let silenced = self.silenced.then_some(Change::Silence(true));
+        plugs.chain(registrations).chain(networks).chain(firewall).chain(silenced).collect()
     }
 
     /// The plug that has this VIP, primary or additional.
@@ -180,5 +267,11 @@ impl Desired {
     #[must_use]
     pub fn plug_on(&self, mac: Mac) -> Option<&Plug> {
         self.plugs.values().find(|p| p.mac == mac)
+    }
+
+    /// Every NIC that was asked for, with its name inside; one that a VIP and members share comes twice.
+    pub fn nics(&self) -> impl Iterator<Item = (Mac, &IfName)> {
+        let plugs = self.plugs.values().map(|p| (p.mac, &p.interface));
+        plugs.chain(self.networks.values().map(|n| (n.mac, &n.interface)))
     }
 }

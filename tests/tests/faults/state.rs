@@ -11,7 +11,7 @@ use crate::{serving, state, wait_on_tor};
 
 /// A first line as a later release might write it: `CRC32 JSON`.
 fn of_a_newer_release(state: &[u8]) -> Vec<u8> {
-    let json = br#"{"amphora_agent_state":2}"#;
+    let json = br#"{"amphora_agent_state":1000}"#;
     let rest = state.iter().position(|byte| *byte == b'\n').unwrap();
     [format!("{:08x} ", crc32fast::hash(json)).as_bytes(), json, &state[rest..]].concat()
 }
@@ -45,7 +45,7 @@ fn a_state_file_cut_short_damaged_or_of_a_newer_release_stops_the_start_and_stay
         (
             "a newer one",
             of_a_newer_release(&good),
-            ["was written by a newer amphora-agent (format 2", "run that release again"],
+            ["was written by a newer amphora-agent (format 1000", "run that release again"],
         ),
     ] {
         amphora.node().write_file(STATE, &bytes, 0o600).unwrap();

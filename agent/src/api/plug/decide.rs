@@ -16,12 +16,19 @@ pub(super) fn exists() -> ApiError {
     ApiError::message(Status::Conflict, "Interface already exists")
 }
 
+/// Whether a NIC is plugged, so that a VIP cannot be plugged on it any more.
+pub(super) fn is_taken(mac: Mac, desired: &Desired) -> bool {
+    let vip = desired.plug_on(mac).is_some_and(|p| p.acknowledged);
+    // Members that came to a VIP's own NIC are no reason to refuse the VIP there.
+    vip || (desired.plug_on(mac).is_none() && desired.networks.get(&mac).is_some_and(|n| n.acknowledged))
+}
+
 /// Takes a plug unless its NIC or one of its VIPs is taken.
 ///
 /// `names` are the interface names inside the namespace, `missing` the plugged NICs that exist no more.
 pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>, missing: &[Mac]) -> Decision<Refusal> {
     let before = desired.plug_on(wanted.mac);
-    if before.is_some_and(|p| p.acknowledged) {
+    if is_taken(wanted.mac, desired) {
         return Err(Refusal::conflict("Interface already exists", ""));
     }
     let mut changes = Vec::new();
@@ -40,7 +47,8 @@ pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>,
         }
         changes.push(Change::Unplug(other.primary()));
     }
-    let interface = before.map_or_else(|| free_name(desired, names, missing), |p| p.interface.clone());
+    let interface = before.map_or_else(|| free_name(1, desired, names, missing), |p| p.interface.clone());
+    changes.extend(without_nic(&interface, desired, wanted.mac));
     let plug = Plug {
         mac: wanted.mac,
         interface,
@@ -59,15 +67,21 @@ pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>,
     Ok(changes)
 }
 
-/// `eth1`, where the controller expects the VIP; the first free name after it when that is taken.
-fn free_name(desired: &Desired, inside: &BTreeSet<String>, missing: &[Mac]) -> IfName {
+/// The first free `ethN` from a number on: from 1, where the controller expects the VIP, or from 2 for members. A NIC
+/// that is gone does not hold its name.
+pub(super) fn free_name(from: u32, desired: &Desired, inside: &BTreeSet<String>, missing: &[Mac]) -> IfName {
     let held = |name: &str| {
-        inside.contains(name)
-            || desired.plugs.values().any(|p| p.interface.as_str() == name && !missing.contains(&p.mac))
+        inside.contains(name) || desired.nics().any(|(mac, n)| n.as_str() == name && !missing.contains(&mac))
     };
-    let mut names = (1u32..).map(|n| format!("eth{n}"));
+    let mut names = (from..).map(|n| format!("eth{n}"));
     let name = names.find(|n| !held(n)).unwrap_or_default();
     name.parse().expect("ethN is an interface name for any N there are links for")
+}
+
+/// Forgets the member networks whose name goes to another NIC: theirs is gone.
+pub(super) fn without_nic<'a>(name: &'a IfName, desired: &'a Desired, mac: Mac) -> impl Iterator<Item = Change> + 'a {
+    let gone = desired.networks.values().filter(move |n| n.interface == *name && n.mac != mac);
+    gone.map(|n| Change::UnplugNetwork(n.mac))
 }
 
 /// Marks a plug as answered, if it still is the one that was done.

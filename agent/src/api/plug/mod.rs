@@ -1,15 +1,18 @@
-//! `POST` and `DELETE /1.0/plug/vip/{vip}`.
+//! `POST` and `DELETE /1.0/plug/vip/{vip}`, and `POST /1.0/plug/network`.
 
 pub mod decide;
+pub mod network;
+pub mod port;
 pub mod request;
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use axum::{
     Extension, Json,
     extract::{Path, State},
     http::StatusCode,
 };
+use netns::Mac;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -21,10 +24,10 @@ use crate::{
         body::Whole,
         error::{ApiError, Fault, HttpFault, Status, with_causes},
     },
-    crash,
+    crash, interfaces,
     kernel::Place,
     server::Peer,
-    state::{Change, Desired, Plug},
+    state::{Change, Desired, Plug, VipMode},
 };
 
 /// The answer to a call that did its work.
@@ -60,17 +63,53 @@ pub async fn plug_vip(
     Whole(body): Whole,
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
     let (mac, body) = request::parse(&body)?;
-    let taken = app.owner.shared().read(|d| d.plug_on(mac).is_some_and(|p| p.acknowledged));
+    let taken = app.owner.shared().read(|d| decide::is_taken(mac, d));
     if taken {
         return Err(decide::exists());
     }
     let wanted = body.check(&vip, mac, app.default_mode, &app.policy)?;
+    let Found { inside, missing, .. } = find(&app, mac, peer, request::bad_body).await?;
+    crash::point("plug: checked");
+
+    let committed = app.owner.commit(move |d: &Desired| decide::plug(&wanted, d, &inside, &missing)).await?;
+    let plug = |c: &Change| if let Change::Plug(plug) = c { Some((**plug).clone()) } else { None };
+    let plug = committed.changes.iter().find_map(plug).expect("a plug that is taken is a change");
+    app.converged(committed.generation, Some(plug.mac), &[plug.primary()])
+        .await
+        .map_err(|why| ApiError::new(Status::Internal, "Error plugging VIP", why))?;
+    crash::point("plug: done, not acknowledged");
+    if plug.mode == VipMode::Interface && !app.policy.active_standby {
+        app.kernel.advertise(plug.vips.iter().map(|v| v.ip).collect());
+    }
+    let details = details(&plug);
+    app.owner.commit(move |d: &Desired| decide::acknowledge(&plug, d)).await?;
+    crash::point("plug: acknowledged, not answered");
+    Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
+}
+
+/// Where the NIC of a call is, and the names and NICs there are besides.
+struct Found {
+    /// Its name inside, if it is there already.
+    here: Option<String>,
+    /// The names of the others inside.
+    inside: BTreeSet<String>,
+    /// The plugged NICs that exist no more.
+    missing: Vec<Mac>,
+}
+
+/// Looks for the NIC of a call; `bad` words the refusal of one that cannot be plugged.
+async fn find(
+    app: &App,
+    mac: Mac,
+    peer: Peer,
+    bad: impl Fn(&'static str, String) -> ApiError,
+) -> Result<Found, ApiError> {
     let mut inside = app.kernel.names_inside().await.map_err(|e| failed("look into the namespace", &e))?;
     let place = app.kernel.locate(mac).await.map_err(|error| match error.kind {
-        netns::Kind::Ambiguous(_) => request::bad_body("mac_address", format!("{error}; give each its own")),
+        netns::Kind::Ambiguous(_) => bad("mac_address", format!("{error}; give each its own")),
         _ => failed("look for the NIC", &error),
     })?;
-    match place {
+    let here = match place {
         Place::Nowhere => {
             app.kernel.rescan();
             return Err(ApiError::no_such_nic());
@@ -78,45 +117,25 @@ pub async fn plug_vip(
         Place::Outside(link) => {
             let connection = peer.local.unwrap_or(IpAddr::from([0; 4]));
             if app.is_management(&link, connection).await.map_err(|e| failed("look for the NIC", &e))? {
-                return Err(request::bad_body(
-                    "mac_address",
-                    format!("{mac} is the management interface {}", link.name),
-                ));
+                return Err(bad("mac_address", format!("{mac} is the management interface {}", link.name)));
             }
+            None
         }
-        // Left there by an unplug: its own name is free for it.
-        Place::Inside(link) => drop(inside.remove(&link.name)),
-    }
-    let missing =
-        app.kernel.missing(&app.owner.shared().read(|d| d.plugs.values().map(|p| p.mac).collect::<Vec<_>>())).await;
-    let missing = missing.map_err(|e| failed("look for the NICs", &e))?;
-    crash::point("plug: checked");
-
-    let committed = app.owner.commit(move |d: &Desired| decide::plug(&wanted, d, &inside, &missing)).await?;
-    let plug = |c: &Change| if let Change::Plug(plug) = c { Some((**plug).clone()) } else { None };
-    let plug = committed.changes.iter().find_map(plug).expect("a plug that is taken is a change");
-    app.converged(committed.generation, &[plug.primary()])
-        .await
-        .map_err(|why| ApiError::new(Status::Internal, "Error plugging VIP", why))?;
-    crash::point("plug: done, not acknowledged");
-    let details = details(&plug);
-    app.owner.commit(move |d: &Desired| decide::acknowledge(&plug, d)).await?;
-    crash::point("plug: acknowledged, not answered");
-    Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
+        // Its own name is free for it.
+        Place::Inside(link) => {
+            inside.remove(&link.name);
+            Some(link.name)
+        }
+    };
+    let nics = app.owner.shared().read(|d| d.nics().map(|(mac, _)| mac).collect::<Vec<_>>());
+    let missing = app.kernel.missing(&nics).await.map_err(|e| failed("look for the NICs", &e))?;
+    Ok(Found { here, inside, missing })
 }
 
 /// `VIPs plugged on interface eth1: a, b`, with IPv6 addresses written out in full as upstream does.
 fn details(plug: &Plug) -> String {
-    let vips: Vec<_> = plug.vips.iter().map(|v| exploded(v.ip)).collect();
+    let vips: Vec<_> = plug.vips.iter().map(|v| interfaces::exploded(v.ip)).collect();
     format!("VIPs plugged on interface {}: {}", plug.interface, vips.join(", "))
-}
-
-/// Python's `ipaddress.exploded`.
-fn exploded(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:04x}")).join(":"),
-    }
 }
 
 fn failed(doing: &str, error: &dyn std::error::Error) -> ApiError {
@@ -149,7 +168,7 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
         app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| p.vips.iter().map(|v| v.ip).collect::<Vec<_>>()));
     let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, d)).await?;
     // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it.
-    app.converged(committed.generation, &with_it.unwrap_or_else(|| vec![ip]))
+    app.converged(committed.generation, None, &with_it.unwrap_or_else(|| vec![ip]))
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
     crash::point("unplug: done, not answered");

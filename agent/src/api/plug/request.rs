@@ -210,11 +210,11 @@ fn frontends(vrrp_ip: Option<&str>, more: Option<Vec<FrontendBody>>, vips: &[Vip
     Ok(all)
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("'{text}' does not appear to be an IPv4 or IPv6 address"))
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net,
         Err(_) => text
@@ -229,24 +229,31 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 fn gateway(text: &str, field: &str, subnet: IpNet) -> Result<IpAddr, ApiError> {
-    let ip = address(text).map_err(|e| bad_body(field, e))?;
+    gateway_of(text, subnet).map_err(|why| bad_body(field, why))
+}
+
+fn host_routes(bodies: Option<Vec<HostRouteBody>>, field: &str) -> Result<Vec<HostRoute>, ApiError> {
+    routes(bodies).map_err(|(inner, why)| bad_body(&format!("{field}{inner}"), why))
+}
+
+pub(super) fn gateway_of(text: &str, subnet: IpNet) -> Result<IpAddr, String> {
+    let ip = address(text)?;
     if ip.is_ipv4() != subnet.addr().is_ipv4() || ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
-        return Err(bad_body(field, format!("{ip} cannot be a gateway of {subnet}")));
+        return Err(format!("{ip} cannot be a gateway of {subnet}"));
     }
     Ok(ip)
 }
 
-fn host_routes(bodies: Option<Vec<HostRouteBody>>, field: &str) -> Result<Vec<HostRoute>, ApiError> {
+/// The routes of a subnet; else the place of the fault in the list, and what it is.
+pub(super) fn routes(bodies: Option<Vec<HostRouteBody>>) -> Result<Vec<HostRoute>, (String, String)> {
     let parse = |(n, body): (usize, HostRouteBody)| {
+        let field = |name: &str| format!("[{n}].{name}");
         // Neutron lets a tenant write host bits here; the kernel would not.
         let destination = body.destination.parse::<IpNet>().map(|d| d.trunc());
-        let destination = destination.map_err(|e| bad_body(&format!("{field}[{n}].destination"), e))?;
-        let nexthop = address(&body.nexthop).map_err(|e| bad_body(&format!("{field}[{n}].nexthop"), e))?;
+        let destination = destination.map_err(|e| (field("destination"), e.to_string()))?;
+        let nexthop = address(&body.nexthop).map_err(|e| (field("nexthop"), e))?;
         if nexthop.is_ipv4() != destination.addr().is_ipv4() {
-            return Err(bad_body(
-                &format!("{field}[{n}].nexthop"),
-                format!("{nexthop} is of another family than {destination}"),
-            ));
+            return Err((field("nexthop"), format!("{nexthop} is of another family than {destination}")));
         }
         Ok(HostRoute { destination, nexthop })
     };

@@ -1,0 +1,7 @@
+//! Member networks and what goes with them, on the real kernel.
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+mod files;
+mod plug;
+mod rules;
+mod support;
