@@ -75,8 +75,6 @@ pub(crate) fn idle(report: &mut Report) -> Result<()> {
     insist("the proxy's metrics", || Ok(amphora.haproxy_netns()?.run(["sh", "-c", scrape])?))?;
 
     // From one heartbeat to one a minute later.
-    let whole =
-        |size: usize| if size > 300 { Ok(size) } else { Err(format!("a heartbeat of {size} bytes has no pool")) };
     manager.drain()?;
     manager.next(KEY, IDLE)?;
     let (start, before) = (Instant::now(), cpu(agent.pid())?);
@@ -84,7 +82,10 @@ pub(crate) fn idle(report: &mut Report) -> Result<()> {
     let (took, used) = (start.elapsed(), cpu(agent.pid())?.saturating_sub(before));
     let (mut count, mut size) = (0, 0);
     while let Ok(heartbeat) = manager.next(KEY, Duration::from_millis(1)) {
-        (count, size) = (count + 1, whole(heartbeat.size)?);
+        (count, size) = (count + 1, heartbeat.size);
+        if heartbeat.message["pools"].as_object().is_none_or(serde_json::Map::is_empty) {
+            return Err(format!("the load balancer is not in it: {}", heartbeat.message).into());
+        }
     }
     let how = format!(
         "one load balancer with a listener, a pool and two members on a haproxy the agent runs, no BGP; {count} \
