@@ -94,13 +94,13 @@ mod tests {
 
     #[test]
     fn what_it_says_on_both_outputs_and_how_it_ends_is_told() {
-        let ended = sh("cat; echo no >&2; exit 3", b"yes\n", Duration::from_secs(60)).unwrap();
+        let ended = sh("cat; echo no >&2; exit 3", b"yes\n", Duration::from_mins(1)).unwrap();
         assert_eq!((ended.status.code(), ended.text.as_str()), (Some(3), "yes\nno\n"));
     }
 
     #[test]
     fn output_is_bounded_and_does_not_block_it() {
-        let ended = sh("head -c 1000000 /dev/zero", b"", Duration::from_secs(60)).unwrap();
+        let ended = sh("head -c 1000000 /dev/zero", b"", Duration::from_mins(1)).unwrap();
         assert!(ended.status.success());
         assert_eq!(ended.text.len() as u64, KEPT);
     }

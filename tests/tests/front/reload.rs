@@ -1,7 +1,6 @@
 //! What a new configuration does to sessions and announcements: only what it says differently.
 
 use ipnet::IpNet;
-use lab::error::chain;
 use lab::fabric::TOR_PEERING_NIC;
 use lab::{Amphora, Api, Capture, Fabric, Family, Neighbours, Options, Tor, TorKind, TorOptions, addresses, wait_for};
 use nix::sys::signal::Signal;

@@ -77,7 +77,7 @@ fn kill_9_at_any_step_of_a_vrrp_call_is_mended_by_its_retry() {
         before: &nothing,
         call: &|api, step| put(api, "/1.0/vrrp/upload", config(step)),
         always: &|step| {
-            assert!([config(step - 1), config(step)].contains(&there()), "neither old nor new: {}", there())
+            assert!([config(step - 1), config(step)].contains(&there()), "neither old nor new: {}", there());
         },
         after: &|step| if there() == config(step) { Ok(()) } else { Err(there()) },
     };

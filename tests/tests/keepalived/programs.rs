@@ -76,7 +76,7 @@ fn an_sctp_member_is_up_refuses_is_silent_or_says_something_else() {
     node.sysctl("net/ipv4/ping_group_range", "0 2147483647").unwrap();
     assert_eq!(code(amphora, &format!("{ours} ping 127.0.0.1")), 0);
     assert_eq!(code(amphora, &format!("{ours} ping ::1")), 0);
-    assert_eq!(code(amphora, &format!("{ours} ping {}", lab::addresses::MANAGEMENT.host(99).v4)) == 0, false);
+    assert_ne!(code(amphora, &format!("{ours} ping {}", lab::addresses::MANAGEMENT.host(99).v4)), 0);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn octavias_client_uploads_starts_reloads_and_stops_vrrp() {
     assert_eq!(details(&say("START").json()), "keepalived reloaded");
     assert_eq!(keepalived_pid(amphora), Some(pid), "never restarted");
     // Without a load balancer there is nothing to be master for.
-    assert_eq!(node.run(["sh", &format!("{VRRP}/check_scripts/haproxy_check_script.sh")]).is_err(), true);
+    assert!(node.run(["sh", &format!("{VRRP}/check_scripts/haproxy_check_script.sh")]).is_err());
     assert!(!holds_vip(amphora));
 
     assert_eq!(details(&say("stop").json()), "keepalived stoped");

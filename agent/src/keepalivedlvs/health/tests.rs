@@ -104,7 +104,10 @@ fn both_families_of_a_dual_stack_listener_count() {
 fn a_weight_of_nothing_drains_and_without_a_monitor_nothing_is_checked() {
     let drained = V4.replace("Masq    2", "Masq    0");
     let v4 = v4();
-    assert_eq!(pool(&listener(&[v4.clone()]), &kernel(&[&drained]), false).1, ["UP", "DRAIN", "DOWN", "MAINT"]);
+    assert_eq!(
+        pool(&listener(std::slice::from_ref(&v4)), &kernel(&[&drained]), false).1,
+        ["UP", "DRAIN", "DOWN", "MAINT"]
+    );
     let unmonitored = listener(&[v4.replace("MISC_CHECK", "")]);
     assert_eq!(pool(&unmonitored, &kernel(&[&drained]), false).1, ["no check", "DRAIN", "DOWN", "MAINT"]);
     assert_eq!(pool(&unmonitored, &Table::new(), false), ("UP", vec!["no check", "no check", "no check", "MAINT"]));

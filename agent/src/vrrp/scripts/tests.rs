@@ -17,7 +17,7 @@ fn written(base: &Path) -> Option<String> {
 }
 
 fn status(script: &Path) -> i32 {
-    let ended = child::run(&mut Command::new(script), None, b"", Duration::from_secs(60)).unwrap();
+    let ended = child::run(&mut Command::new(script), None, b"", Duration::from_mins(1)).unwrap();
     ended.status.code().unwrap()
 }
 
