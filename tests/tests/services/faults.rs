@@ -92,7 +92,9 @@ fn after_a_reboot() {
 
         // What a reboot does, but for the agent's own end: nobody is there to restart what dies.
         case.reboot(|| {
-            processes("sleep\098703").into_iter().for_each(|pid| kill(pid, Signal::SIGKILL));
+            for pid in processes("sleep\098703") {
+                kill(pid, Signal::SIGKILL);
+            }
         })
         .await;
         let mut since = Vec::new();
