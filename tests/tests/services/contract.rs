@@ -8,7 +8,7 @@ use lab::amphora::HAPROXY_NETNS;
 use netns::Namespace;
 use nix::sys::signal::Signal;
 
-use crate::inside::{kill, run};
+use crate::inside::{kill, processes, run};
 
 #[test]
 #[ignore = "the outer tests run it, in a machine of its own"]
@@ -28,7 +28,7 @@ fn a_start_returns_when_it_serves_and_a_second_changes_nothing() {
         assert_eq!((first, second, case.pid().await), (Ok(()), Ok(()), pid));
         case.services.stop(&case.name).await.unwrap();
         assert_eq!(case.services.status(&case.name).await.unwrap(), Status::Inactive);
-        assert!(case.processes(&case.trace()).is_empty());
+        assert!(processes(&case.trace()).is_empty());
         case.services.stop(&case.name).await.unwrap();
         let mut changed = case.haproxy();
         changed.description = "Another".to_owned();
@@ -91,7 +91,7 @@ fn a_program_that_is_never_ready_is_ended_in_time() {
         assert!(error.text().contains("thinking"), "{error}");
         case.services.stop(&case.name).await.unwrap();
         assert_eq!(case.services.status(&case.name).await.unwrap(), Status::Inactive, "nobody tries it again");
-        assert!(case.processes("sleep\098700").is_empty(), "nor is anything left of it");
+        assert!(processes("sleep\098700").is_empty(), "nor is anything left of it");
         case.services.remove(&case.name).await.unwrap();
     });
 }
@@ -183,10 +183,10 @@ fn what_crashes_too_often_is_given_up_until_it_is_asked_for() {
         case.services.start(&case.name).await.unwrap();
         case.until(|status| matches!(status, Status::Active { .. })).await;
         let pid = case.pid().await;
-        let became = || if case.processes("sleep\098701") == [pid] { Ok(()) } else { Err("still the shell") };
+        let became = || if processes("sleep\098701") == [pid] { Ok(()) } else { Err("still the shell") };
         lab::wait_for("the program", crate::inside::PATIENCE, became).unwrap();
         case.services.remove(&case.name).await.unwrap();
-        assert!(case.processes("sleep\098701").is_empty());
+        assert!(processes("sleep\098701").is_empty());
     });
 }
 
@@ -198,11 +198,11 @@ fn what_does_not_want_to_end_is_killed_with_its_children() {
         (service.notify, service.stop_timeout) = (false, Duration::from_secs(1));
         case.services.install(&service).await.unwrap();
         case.services.start(&case.name).await.unwrap();
-        let started = || if case.processes("sleep\098702").is_empty() { Err("not yet") } else { Ok(()) };
+        let started = || if processes("sleep\098702").is_empty() { Err("not yet") } else { Ok(()) };
         lab::wait_for("its child", crate::inside::PATIENCE, started).unwrap();
         let (first, second) = tokio::join!(case.services.stop(&case.name), case.services.stop(&case.name));
         assert_eq!((first, second), (Ok(()), Ok(())));
-        assert!(case.processes("sleep\098702").is_empty());
+        assert!(processes("sleep\098702").is_empty());
         assert_eq!(case.services.status(&case.name).await.unwrap(), Status::Inactive);
         case.services.remove(&case.name).await.unwrap();
     });
@@ -234,7 +234,7 @@ fn a_new_agent_finds_what_runs_and_what_does_not() {
         case.services.stop(&case.name).await.unwrap();
         case.another_agent();
         assert_eq!(case.services.status(&case.name).await.unwrap(), Status::Inactive);
-        assert!(case.processes(&case.trace()).is_empty());
+        assert!(processes(&case.trace()).is_empty());
         case.services.remove(&case.name).await.unwrap();
     });
 }
@@ -248,7 +248,7 @@ fn what_is_removed_is_gone() {
         case.services.install(&case.haproxy()).await.unwrap();
         case.services.start(&case.name).await.unwrap();
         case.services.remove(&case.name).await.unwrap();
-        assert!(case.processes(&case.trace()).is_empty());
+        assert!(processes(&case.trace()).is_empty());
         for _ in 0..2 {
             let unknown = ServiceError::Unknown(case.name.clone());
             assert_eq!(case.services.status(&case.name).await, Err(unknown.clone()));

@@ -77,13 +77,13 @@ impl Case {
     }
 
     /// The agent ends, `kill` ends every process, and the machine comes up again, without what was in `/run`.
-    pub(crate) async fn reboot(&mut self, kill: impl FnOnce(&Self)) {
+    pub(crate) async fn reboot(&mut self, kill: impl FnOnce()) {
         let places = self.places();
         let elsewhere = self.directory.join("nothing");
         self.services = open(&elsewhere);
         // The last agent's tasks end when they see that nobody can call them any more.
         tokio::time::sleep(Duration::from_millis(200)).await;
-        kill(self);
+        kill();
         fs::remove_dir_all(places.runtime).unwrap();
         self.another_agent();
     }
@@ -171,14 +171,6 @@ impl Case {
         found.unwrap_or_else(|_| panic!("still {last:?}"))
     }
 
-    /// The processes whose command line holds this case's directory or `needle`.
-    pub(crate) fn processes(&self, needle: &str) -> Vec<u32> {
-        let pids = fs::read_dir("/proc").unwrap().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let line = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        pids.filter(|pid| *pid != std::process::id() && line(pid).contains(needle)).collect()
-    }
-
     /// Text that is in the command line of haproxy and its workers, and of no other process.
     pub(crate) fn trace(&self) -> String {
         self.configuration().display().to_string()
@@ -188,4 +180,12 @@ impl Case {
 /// Sends a signal to a process that is there.
 pub(crate) fn kill(pid: u32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+}
+
+/// The processes whose command line holds `needle`.
+pub(crate) fn processes(needle: &str) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let line = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids.filter(|pid| *pid != std::process::id() && line(pid).contains(needle)).collect()
 }

@@ -19,7 +19,7 @@ fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
     let workdir = Workdir::new(name).unwrap();
     let results = workdir.path().join("results");
     fs::create_dir(&results).unwrap();
-    let body: String = script.iter().map(|line| format!("{line} || exit 1\n")).collect();
+    let body = script.join(" || exit 1\n") + " || exit 1\n";
     fs::write(results.join("run"), format!("#!/bin/sh\nexec >/results/log 2>&1\n{body}touch /results/well\n")).unwrap();
     let unit = format!(
         "[Unit]\nWants=amphora-netns.service\nAfter=amphora-netns.service multi-user.target\n[Service]\nType=exec\n\
