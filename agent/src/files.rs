@@ -9,7 +9,7 @@ use std::{
     fs::{DirBuilder, File, Permissions},
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     },
     path::Path,
@@ -81,6 +81,12 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Directory(OwnedFd);
 
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Directory {
     /// Opens a directory of the configuration; symbolic links on the way to it are the operator's.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
@@ -143,7 +149,12 @@ impl Directory {
 
     /// Puts a file of mode 0600 in the place of whatever had that name: whole and durable, or not at all.
     pub fn replace(&self, name: &Name, contents: &[u8]) -> io::Result<()> {
-        self.replace_as(name, contents, 0o600)
+        self.put(name, contents, 0o600)
+    }
+
+    /// As [`Directory::replace`], for all to read (0644).
+    pub fn publish(&self, name: &Name, contents: &[u8]) -> io::Result<()> {
+        self.put(name, contents, 0o644)
     }
 
     /// As [`Directory::replace`], a program for all (0755). Nothing is written where it is there already.
@@ -151,10 +162,10 @@ impl Directory {
         if self.read(name)?.as_deref() == Some(contents) {
             return Ok(());
         }
-        self.replace_as(name, contents, 0o755)
+        self.put(name, contents, 0o755)
     }
 
-    fn replace_as(&self, name: &Name, contents: &[u8], mode: u32) -> io::Result<()> {
+    fn put(&self, name: &Name, contents: &[u8], mode: u32) -> io::Result<()> {
         let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = name.temporary();
         let replaced = self.write(&temporary, contents, mode).and_then(|()| {

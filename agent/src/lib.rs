@@ -20,6 +20,7 @@ pub mod owner;
 pub mod plan;
 pub mod programs;
 pub mod prometheus;
+pub mod ramfs;
 pub mod reload;
 pub mod resolve;
 pub mod server;

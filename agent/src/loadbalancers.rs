@@ -6,7 +6,10 @@
 
 use std::{fmt, io, path::Path};
 
-use crate::files::{Directory, Name};
+use crate::{
+    files::{Directory, Name},
+    keepalivedlvs,
+};
 
 /// What else is in `base_path`; no load balancer can have these ids.
 const TAKEN: [&str; 4] = ["amphora-agent", "certs", "lvs", "vrrp"];
@@ -111,9 +114,7 @@ pub fn kind_of(base: &Path, id: &LbId) -> io::Result<Option<Kind>> {
     if configuration(base, id)?.is_some() {
         return Ok(Some(Kind::Haproxy));
     }
-    let conf = Name::new(&format!("{LVS_PREFIX}{id}.conf")).expect("an id is short and plain");
-    let lvs = Directory::open(&base.join("lvs"))?.map(|lvs| lvs.read(&conf)).transpose()?.flatten();
-    Ok(lvs.map(|_| Kind::Lvs))
+    Ok(keepalivedlvs::files::read(base, id)?.map(|_| Kind::Lvs))
 }
 
 /// A load balancer's haproxy.cfg; `None` where there is no such load balancer.

@@ -8,22 +8,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netns::Namespace;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Sources},
+    config::{Config, Role, Sources},
     converge::Converge,
     deadman::{self, Lock},
     dhcp,
     haproxy::Haproxy,
-    heartbeat::{self, Heartbeats},
+    heartbeat::Heartbeats,
     interfaces::import,
     kernel::{Kernel, NAMESPACE},
-    owner::{Owner, Shared},
-    reload::{Running, SetDebug},
+    owner::Owner,
+    prometheus,
+    reload::{ReloadError, Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
@@ -32,7 +32,6 @@ use crate::{
     services::{Backend, Direct, Places, Services},
     speaker::{self, Link},
     state::LogError,
-    vrrp,
 };
 
 /// How long a predecessor may take to end.
@@ -116,15 +115,13 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         take_over(&config, &kernel, &owner).await?;
     }
 
-    let socket = config.bgp.as_ref().map(|bgp| bgp.speaker.as_path());
-    speaker::leave_previous(socket).await.map_err(StartError::Previous)?;
     let bind = config.api.bind;
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
-    let heartbeats = Heartbeats::start(
-        running.subscribe(),
-        heartbeat_sources(owner.shared().clone(), kernel.inside().namespace().clone()),
-    )
-    .map_err(StartError::Heartbeats)?;
+    let inside = kernel.inside().namespace().clone();
+    let heartbeats = Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone())
+        .map_err(StartError::Heartbeats)?;
+    let socket = running.current().bgp.as_ref().map(|bgp| bgp.speaker.clone());
+    speaker::leave_previous(socket.as_deref()).await.map_err(StartError::Previous)?;
     let (mut link, mut view, mut keeper) = (None, None, None);
     if running.current().bgp.is_some() {
         let (l, v, k) = Link::start(running.subscribe());
@@ -141,22 +138,25 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
     let config = running.current();
-    let inside = kernel.inside().namespace().clone();
     let router = api::router(App {
         owner,
         progress,
         kernel,
         speaker: view,
         haproxy: Haproxy::new(services.clone(), inside),
-        services,
+        services: services.clone(),
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
         management: management.into(),
         paths: Arc::new(config.paths.clone()),
+        require_ramfs: config.distributor.require_ramfs,
         server_cert: config.api.server_cert.as_path().into(),
         versions: Versions::default(),
         running: running.clone(),
     });
+    if config.distributor.role == Role::Amphora {
+        tokio::spawn(prometheus::keep_running(services));
+    }
     let stop = CancellationToken::new();
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -190,13 +190,6 @@ async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<()
     tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
     let committed = owner.commit(move |_| Ok(changes.clone())).await;
     committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
-}
-
-/// What the heartbeats ask of the other parts.
-fn heartbeat_sources(state: Arc<Shared>, namespace: Namespace) -> heartbeat::Sources {
-    let keepalived_counts =
-        move |config: &Config| !state.read(|desired| vrrp::is_routed(desired, config.distributor.vip_mode));
-    heartbeat::Sources { keepalived_counts: Box::new(keepalived_counts), lvs: heartbeat::lvs::source(namespace) }
 }
 
 fn places(directory: &Path) -> Places {
@@ -258,11 +251,13 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
 /// Reads the configuration again where waiting for a disk holds nobody up.
 fn reload(running: Arc<Running>) {
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = running.reload() {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the configuration is not usable; the old one stays"
-            );
+        let stays = "the configuration is not usable; the old one stays";
+        match running.reload() {
+            Ok(()) => {}
+            Err(ReloadError::Unusable(problems)) => {
+                problems.iter().for_each(|problem| tracing::error!(%problem, "{stays}"));
+            }
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{stays}"),
         }
     });
 }

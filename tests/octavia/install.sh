@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Python environment with the real Octavia in it: the controller's own client is what the tests call
-# the agent with.
+# the agent with, and its amphora agent is what ours is compared to.
 #
 #     tests/octavia/install.sh [FOLDER]      (default build/octavia)
 #
@@ -35,7 +35,7 @@ rm -rf "$folder"
 # The wheel does not name pyroute2, which its agent's code imports.
 "$folder/bin/pip" install --quiet --disable-pip-version-check --constraint "$here/constraints.txt" \
     "octavia==$octavia" pyroute2 >"$folder/install.log" 2>&1 || fail "pip: $(tail -n 1 "$folder/install.log")"
-"$folder/bin/python" -W ignore -c 'import octavia.amphorae.drivers.haproxy.rest_api_driver' ||
-    fail "the driver cannot be imported"
+"$folder/bin/python" -W ignore -c 'import octavia.amphorae.drivers.haproxy.rest_api_driver, octavia.cmd.agent' ||
+    fail "the driver and the agent cannot be imported"
 echo "$wanted" >"$mark" # last: only a complete environment has it
 echo "octavia: $octavia is in $folder"

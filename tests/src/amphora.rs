@@ -186,8 +186,13 @@ speaker = unix://{}
         agent.args(["--config-file", "/etc/octavia/amphora-agent.conf"]);
         agent.args(["--config-dir", "/etc/octavia/amphora-agent.conf.d"]).envs(env.iter().copied());
         let agent = self.node.spawn("agent", &mut agent)?;
-        *lock(&self.agent) = Some(agent.clone());
+        self.set_agent(agent.clone());
         Ok(agent)
+    }
+
+    /// Makes another program this amphora's agent: see [`crate::peer::Peer`].
+    pub(crate) fn set_agent(&self, agent: Proc) {
+        *lock(&self.agent) = Some(agent);
     }
 
     /// The agent's process, if it was started.

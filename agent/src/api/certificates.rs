@@ -26,6 +26,7 @@ use crate::{
     crash,
     files::{Directory, Name},
     loadbalancers::LbId,
+    ramfs,
 };
 
 /// The digest of a file.
@@ -62,12 +63,21 @@ type Tagged<T> = ([(HeaderName, String); 1], Json<T>);
         (status = 400, description = "Not a plain name, or the body is too large or late; nothing was changed",
             body = Fault),
         (status = 500, description = "It could not be stored; what was there is there", body = Fault),
+        (status = 503, description = "It would have been stored on a disk, and `require_ramfs` is set", body = Fault),
     )
 )]
 pub async fn upload(State(app): State<App>, names: Names, Whole(body): Whole) -> Result<Tagged<Done>, ApiError> {
     let (lb, file) = parse(names)?;
     let digest = md5_hex(&body);
-    on_disk("store", &app, move |root| store(root, &lb, &file, &body)).await?;
+    let in_memory = app.require_ramfs;
+    let on_disk = on_disk("store", &app, move |root| {
+        if in_memory && let Some(why) = not_in_memory(root)? {
+            return Ok(Err(format!("[distributor] require_ramfs: {}: {why}; mount a tmpfs there", root.display())));
+        }
+        store(root, &lb, &file, &body).map(Ok)
+    });
+    let refused = |why| ApiError::new(Status::Unavailable, "The certificate would be written to a disk", why);
+    on_disk.await?.map_err(refused)?;
     crash::point("certificate: stored, not answered");
     Ok(([(ETAG, digest)], Json(Done { message: "OK", details: None })))
 }
@@ -128,6 +138,14 @@ fn parse(names: Names) -> Result<(LbId, Name), ApiError> {
     })?;
     let file = Name::new(&filename).filter(|name| name.as_str().strip_suffix(".pem").is_some()).ok_or_else(wrong)?;
     Ok((lb, file))
+}
+
+/// Why keys under `root` would not stay in memory, a directory that is not there included: what is missing is a mount.
+fn not_in_memory(root: &FsPath) -> io::Result<Option<String>> {
+    match Directory::open(root)? {
+        Some(directory) => ramfs::not_in_memory(directory),
+        None => Ok(Some("it is not there".to_owned())),
+    }
 }
 
 fn store(root: &FsPath, lb: &LbId, file: &Name, contents: &Bytes) -> io::Result<()> {

@@ -27,6 +27,8 @@ pub enum Status {
     Conflict,
     /// 500.
     Internal,
+    /// 503. The controller never tries again.
+    Unavailable,
 }
 
 impl From<Status> for StatusCode {
@@ -37,6 +39,7 @@ impl From<Status> for StatusCode {
             Status::MethodNotAllowed => Self::METHOD_NOT_ALLOWED,
             Status::Conflict => Self::CONFLICT,
             Status::Internal => Self::INTERNAL_SERVER_ERROR,
+            Status::Unavailable => Self::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -133,7 +136,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
             Self::Fault(status, fault) => {
-                if status == Status::Internal {
+                if matches!(status, Status::Internal | Status::Unavailable) {
                     tracing::error!(message = fault.message, details = fault.details, "a call failed");
                 }
                 (StatusCode::from(status), Json(fault)).into_response()

@@ -102,9 +102,12 @@ async fn query() -> Option<HashMap<String, String>> {
 }
 
 fn parse(lines: &str) -> HashMap<String, String> {
-    // The controller reads `MAJOR.MINOR` from the front, so an epoch would mislead it.
-    let version = |v: &str| v.split_once(':').map_or(v, |(_, rest)| rest).to_owned();
-    lines.lines().filter_map(|l| l.split_once(' ')).map(|(p, v)| (p.to_owned(), version(v))).collect()
+    // The controller reads `MAJOR.MINOR` from the front of haproxy's, so an epoch would mislead it.
+    let version = |package: &str, v: &str| match v.split_once(':') {
+        Some((_, rest)) if package == "haproxy" => rest.to_owned(),
+        _ => v.to_owned(),
+    };
+    lines.lines().filter_map(|l| l.split_once(' ')).map(|(p, v)| (p.to_owned(), version(p, v))).collect()
 }
 
 #[cfg(test)]
@@ -112,10 +115,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_as_printed_but_for_an_epoch() {
-        let versions = parse("haproxy 2.6.12-1+deb12u2\nkeepalived 1:2.2.7-1+b2\nipvsadm \n");
+    fn versions_are_as_printed_but_for_an_epoch_of_haproxys() {
+        let versions = parse("haproxy 1:2.6.12-1+deb12u2\nkeepalived 1:2.2.7-1+b2\nipvsadm \n");
         assert_eq!(versions["haproxy"], "2.6.12-1+deb12u2");
-        assert_eq!(versions["keepalived"], "2.2.7-1+b2");
+        assert_eq!(versions["keepalived"], "1:2.2.7-1+b2");
         assert_eq!(versions["ipvsadm"], "");
     }
 }

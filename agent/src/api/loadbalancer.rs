@@ -22,11 +22,9 @@ use crate::{
         listeners::from_files,
         plug::Done,
     },
-    config::Topology,
     haproxy::{self, Setting},
     keepalivedlvs,
     loadbalancers::{self, Kind, LbId},
-    vrrp,
 };
 
 /// Whose configuration.
@@ -105,31 +103,37 @@ pub async fn act(
     let action = Action::parse(&action)?;
     serves_by_haproxy(&app, &lb_id)?;
     let lb = LbId::new(&lb_id).ok_or_else(|| unknown(&lb_id))?;
-    let id = lb.clone();
-    let kind = from_files(&app, move |base: &FsPath| loadbalancers::kind_of(base, &id)).await?;
-    let done = match kind {
+    let kind = kind_of(&app, &lb).await?;
+    let details = match kind {
         Some(Kind::Haproxy) => {
-            check_by_vrrp(&app, (action == Action::Stop).then_some(&lb)).await?;
             let (haproxy, setting) = (&app.haproxy, setting(&app));
             let done = match action {
                 Action::Start => haproxy.start(&setting, &lb).await,
                 Action::Stop => haproxy.stop(&setting, &lb).await,
                 Action::Reload => haproxy.reload(&setting, &lb).await,
             };
-            let done = done.map_err(|e| refusal(&e))?;
-            if action != Action::Stop {
-                app.advertise_vips();
+            match done.map_err(|e| refusal(&e))? {
+                haproxy::Done::Started => format!("Configuration file is valid\nhaproxy daemon for {lb} started"),
+                haproxy::Done::Stopped => format!("Listener {lb} stoped"),
+                _ => format!("Listener {lb} reloaded"),
             }
-            done
         }
-        Some(Kind::Lvs) => return act_on_lvs(&app, &lb, action).await,
+        Some(Kind::Lvs) => {
+            let facility = app.running.current().logging.administrative_facility;
+            let done = keepalivedlvs::act(&app.services, &app.paths.base, &lb, action, facility).await;
+            let done = done.map_err(|e| {
+                // As upstream, which restarts for a reload.
+                let what = if action == Action::Reload { "restart" } else { action.name() };
+                let message = format!("Failed to {what} keepalivedlvs listener {lb}");
+                ApiError::new(Status::Internal, message, e.text())
+            })?;
+            format!("keepalivedlvs listener {lb} {done}")
+        }
         None => return Err(unknown(&lb_id)),
     };
-    let details = match done {
-        haproxy::Done::Started => format!("Configuration file is valid\nhaproxy daemon for {lb} started"),
-        haproxy::Done::Stopped => format!("Listener {lb} stoped"),
-        _ => format!("Listener {lb} reloaded"),
-    };
+    if action != Action::Stop {
+        app.advertise_vips();
+    }
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
 }
 
@@ -152,39 +156,15 @@ pub async fn delete(State(app): State<App>, id: Result<Path<String>, PathRejecti
     serves_by_haproxy(&app, &id)?;
     // What can be no id is not there.
     if let Some(lb) = LbId::new(&id) {
-        let found = lb.clone();
-        if from_files(&app, move |base: &FsPath| loadbalancers::kind_of(base, &found)).await? == Some(Kind::Lvs) {
+        if kind_of(&app, &lb).await? == Some(Kind::Lvs) {
             let deleted = keepalivedlvs::delete(&app.services, &app.paths.base, &lb).await;
             deleted.map_err(|e| ApiError::new(Status::Internal, "Error stopping keepalivedlvs", e.text()))?;
-            return Ok(Json(Done { message: "OK", details: None }));
+        } else {
+            // Also where it is not there: it may have been cut short.
+            app.haproxy.delete(&setting(&app), &lb).await.map_err(|e| refusal(&e))?;
         }
-        check_by_vrrp(&app, Some(&lb)).await?;
-        app.haproxy.delete(&setting(&app), &lb).await.map_err(|e| refusal(&e))?;
     }
     Ok(Json(Done { message: "OK", details: None }))
-}
-
-async fn act_on_lvs(app: &App, id: &LbId, action: Action) -> Result<(StatusCode, Json<Done>), ApiError> {
-    let facility = app.running.current().logging.administrative_facility;
-    let done = keepalivedlvs::act(&app.services, &app.paths.base, id, action, facility).await.map_err(|e| {
-        // As upstream, which restarts for a reload.
-        let what = if action == Action::Reload { "restart" } else { action.name() };
-        ApiError::new(Status::Internal, format!("Failed to {what} keepalivedlvs listener {id}"), e.text())
-    })?;
-    if action != Action::Stop {
-        app.advertise_vips();
-    }
-    let details = format!("keepalivedlvs listener {id} {done}");
-    Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
-}
-
-/// Has keepalived check the haproxies there are, but for the one that is to end: before it does, or the VIP would move.
-async fn check_by_vrrp(app: &App, leaving: Option<&LbId>) -> Result<(), ApiError> {
-    if app.running.current().topology != Topology::ActiveStandby {
-        return Ok(());
-    }
-    let leaving = leaving.cloned();
-    from_files(app, move |base: &FsPath| vrrp::scripts::update(base, leaving.as_ref())).await
 }
 
 /// A distributor announces for others and has no haproxy of its own.
@@ -196,8 +176,17 @@ fn unknown(id: &str) -> ApiError {
     ApiError::new(Status::NotFound, "Loadbalancer Not Found", format!("No loadbalancer with UUID: {id}"))
 }
 
+async fn kind_of(app: &App, lb: &LbId) -> Result<Option<Kind>, ApiError> {
+    let lb = lb.clone();
+    from_files(app, move |base: &FsPath| loadbalancers::kind_of(base, &lb)).await
+}
+
 fn setting(app: &App) -> Setting {
-    Setting { paths: app.paths.clone(), amphora_id: app.policy.amphora_id.clone() }
+    Setting {
+        paths: app.paths.clone(),
+        amphora_id: app.policy.amphora_id.clone(),
+        active_standby: app.policy.active_standby,
+    }
 }
 
 fn refusal(error: &haproxy::Error) -> ApiError {

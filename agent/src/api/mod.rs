@@ -71,6 +71,8 @@ pub struct App {
     pub management: Arc<[u32]>,
     /// Where the load balancers' files are.
     pub paths: Arc<Paths>,
+    /// `[distributor] require_ramfs`.
+    pub require_ramfs: bool,
     /// `agent_server_cert`.
     pub server_cert: Arc<Path>,
     /// Package versions.
@@ -91,6 +93,7 @@ impl FromRef<Calls> for App {
             policy: Arc::new(Policy::of(&config)),
             default_mode: config.distributor.vip_mode,
             paths: Arc::new(config.paths.clone()),
+            require_ramfs: config.distributor.require_ramfs,
             server_cert: config.api.server_cert.as_path().into(),
             ..app.clone()
         }

@@ -24,7 +24,14 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     }
     let prefixes = prefixes(reader, "allowed_prefixes");
     let nexthops = self::prefixes(reader, "allowed_nexthops");
-    Some(Distributor { role: role?, vip_mode: vip_mode?, allowed_prefixes: prefixes?, allowed_nexthops: nexthops? })
+    let require_ramfs = reader.boolean(SECTION, "require_ramfs");
+    Some(Distributor {
+        role: role?,
+        vip_mode: vip_mode?,
+        allowed_prefixes: prefixes?,
+        allowed_nexthops: nexthops?,
+        require_ramfs: require_ramfs?,
+    })
 }
 
 /// `listener` is the design's default, so leaving it out with BGP is refused too: the day health gating comes, the

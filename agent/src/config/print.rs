@@ -69,6 +69,7 @@ impl Config {
                 out.list(key, prefixes)?;
             }
         }
+        out.option("require_ramfs", self.distributor.require_ramfs)?;
         let Some(bgp) = &self.bgp else { return Ok(()) };
         out.section("bgp")?;
         out.option("local_as", bgp.local_as)?;

@@ -139,6 +139,8 @@ pub struct Distributor {
     pub allowed_prefixes: Vec<IpNet>,
     /// What may be a next hop; empty stands for the front-end subnets. Not empty for role distributor.
     pub allowed_nexthops: Vec<IpNet>,
+    /// Keys of load balancers are stored only where no disk is behind.
+    pub require_ramfs: bool,
 }
 
 /// `role`

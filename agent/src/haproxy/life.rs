@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Done, Error, Setting, exists, name, on_disk, service};
+use super::{Done, Error, Setting, exists, name, on_disk, service, tell_keepalived};
 use crate::{
     crash,
     files::Directory,
@@ -23,6 +23,7 @@ const STATE: Duration = Duration::from_secs(2);
 /// Starts haproxy. That somebody is at it already is fine.
 pub(super) async fn start(services: &Services, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
     known(setting, lb).await?;
+    tell_keepalived(setting, None).await?;
     let service = ServiceName::haproxy(lb);
     crash::point("haproxy: before the start");
     let mut started = services.start(&service).await;
@@ -42,6 +43,7 @@ pub(super) async fn start(services: &Services, setting: &Setting, lb: &LbId) -> 
 /// this haproxy.
 pub(super) async fn stop(services: &Services, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
     known(setting, lb).await?;
+    tell_keepalived(setting, Some(lb)).await?;
     crash::point("haproxy: before the stop");
     let stopped = match services.stop(&ServiceName::haproxy(lb)).await {
         Err(ServiceError::Unknown(_)) => Ok(()),
@@ -61,6 +63,7 @@ pub(super) async fn reload(services: &Services, setting: &Setting, lb: &LbId) ->
     known(setting, lb).await?;
     let service = ServiceName::haproxy(lb);
     let failed = |cause| Error::Service { what: "reload", cause };
+    tell_keepalived(setting, None).await?;
     if !runs(services, &service).await.map_err(failed)? {
         return start(services, setting, lb).await;
     }

@@ -25,6 +25,7 @@ use crate::{
     files::{Directory, Name},
     loadbalancers::{self, LbId},
     services::{ServiceError, ServiceName, Services},
+    vrrp,
 };
 use turns::{Call, Turns};
 
@@ -87,6 +88,8 @@ pub struct Setting {
     pub paths: Arc<Paths>,
     /// `amphora_id`, for a load balancer whose service is not installed.
     pub amphora_id: Option<String>,
+    /// Whether keepalived judges by haproxy who is the master (`ACTIVE_STANDBY`).
+    pub active_standby: bool,
 }
 
 /// The haproxies of this amphora. Clones are the same.
@@ -132,8 +135,8 @@ impl Haproxy {
 
     /// Stops haproxy and forgets the load balancer, its certificates included; also when there is none, or half of one.
     pub async fn delete(&self, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
-        let (this, paths, id) = (self.clone(), setting.paths.clone(), lb.clone());
-        self.turns.take(lb, Call::Delete, async move { this.forget(&paths, &id).await }).await
+        let (this, setting, id) = (self.clone(), setting.clone(), lb.clone());
+        self.turns.take(lb, Call::Delete, async move { this.forget(&setting, &id).await }).await
     }
 
     async fn store(&self, paths: &Arc<Paths>, lb: &LbId, amphora_id: &str, body: &[u8]) -> Result<Done, Error> {
@@ -171,12 +174,15 @@ impl Haproxy {
         Ok(Done::Stored)
     }
 
-    async fn forget(&self, paths: &Arc<Paths>, lb: &LbId) -> Result<Done, Error> {
-        let known = exists(paths, lb).await?;
+    async fn forget(&self, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
+        let known = exists(&setting.paths, lb).await?;
+        if known {
+            tell_keepalived(setting, Some(lb)).await?;
+        }
         let removed = self.services.remove(&ServiceName::haproxy(lb)).await;
         removed.map_err(|cause| Error::Service { what: "stop", cause })?;
         crash::point("haproxy: service removed");
-        let (paths, id) = (paths.clone(), lb.clone());
+        let (paths, id) = (setting.paths.clone(), lb.clone());
         blocking("remove the load balancer's files", move || {
             // Certificates may be there before their load balancer is: without one they are none of ours.
             if let Some(certs) = Directory::open(&paths.certs)?.filter(|_| known) {
@@ -208,6 +214,15 @@ fn name(text: &str) -> Name {
 async fn exists(paths: &Paths, lb: &LbId) -> Result<bool, Error> {
     let (base, id): (PathBuf, LbId) = (paths.base.clone(), lb.clone());
     blocking("read haproxy.cfg", move || Ok(loadbalancers::configuration(&base, &id)?.is_some())).await
+}
+
+/// Has keepalived check every haproxy but the one that is `leaving`, whose end is no failure.
+async fn tell_keepalived(setting: &Setting, leaving: Option<&LbId>) -> Result<(), Error> {
+    if !setting.active_standby {
+        return Ok(());
+    }
+    let (paths, leaving) = (setting.paths.clone(), leaving.cloned());
+    blocking("write keepalived's check script", move || vrrp::scripts::update(&paths.base, leaving.as_ref())).await
 }
 
 /// Works in a load balancer's directory, made where it is missing, and the one above.

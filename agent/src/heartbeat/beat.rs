@@ -7,12 +7,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use netns::Namespace;
 use tokio::time::Instant;
 
 use super::{
-    Sources, Status,
+    Status,
     counters::Counters,
     fit::{DATAGRAM, Fitted, fit},
+    lvs::Lvs,
     message::{Message, Reading},
     socket, stat,
     target::Targets,
@@ -20,6 +22,8 @@ use super::{
 use crate::{
     config::{Config, Controller},
     loadbalancers,
+    owner::Shared,
+    vrrp::is_routed,
 };
 
 /// Sizes in bytes that are told once when they are passed: one that no longer goes into one packet, and one that is
@@ -45,7 +49,8 @@ enum Silence {
 #[derive(Debug)]
 pub(super) struct Beats {
     base: PathBuf,
-    sources: Sources,
+    state: Arc<Shared>,
+    lvs: Lvs,
     status: Arc<Mutex<Status>>,
     seq: u64,
     counters: Counters,
@@ -57,10 +62,11 @@ pub(super) struct Beats {
 }
 
 impl Beats {
-    pub(super) fn new(base: &Path, sources: Sources, status: Arc<Mutex<Status>>) -> Self {
+    pub(super) fn new(base: &Path, state: Arc<Shared>, namespace: Namespace, status: Arc<Mutex<Status>>) -> Self {
         Self {
             base: base.to_owned(),
-            sources,
+            state,
+            lvs: Lvs::new(base, namespace),
             status,
             seq: 0,
             counters: Counters::load(base),
@@ -116,21 +122,27 @@ impl Beats {
                 Err(error) => drop(unread.insert(id.to_string(), error)),
             }
         }
-        reading.extend((self.sources.lvs)(&self.base));
+        match self.lvs.read(until).await {
+            Ok(read) => reading.extend(read),
+            Err(error) => drop(unread.insert("LVS".to_owned(), error.to_string())),
+        }
         for (id, error) in unread.iter().filter(|(id, _)| !self.unread.contains_key(*id)) {
-            tracing::warn!(lb = id, error, "haproxy does not tell how it is; heartbeats go without its listeners");
+            tracing::warn!(id, error, "does not tell how it is; heartbeats go without its listeners");
         }
         for id in self.unread.keys().filter(|id| !unread.contains_key(*id)) {
-            tracing::info!(lb = id, "haproxy tells how it is again, or runs no more");
+            tracing::info!(id, "tells how it is again, or runs no more");
         }
         self.unread = unread;
         reading
     }
 
-    /// Upstream's rule: an amphora whose keepalived is dead is to be replaced, so it goes silent.
+    /// Upstream's rule: an amphora whose keepalived is dead is to be replaced, so it goes silent. Where every VIP is routed
+    /// keepalived is never started.
     fn keepalived(&self, config: &Config) -> Result<(), Silence> {
         let vrrp = self.base.join("vrrp");
-        if !vrrp.join("octavia-keepalived.conf").is_file() || !(self.sources.keepalived_counts)(config) {
+        if !vrrp.join("octavia-keepalived.conf").is_file()
+            || self.state.read(|desired| is_routed(desired, config.distributor.vip_mode))
+        {
             return Ok(());
         }
         let pid_file = vrrp.join("octavia-keepalived.pid");

@@ -1,40 +1,61 @@
-//! UDP and SCTP listeners in a heartbeat. They are in it as soon as their keepalived runs.
+//! The UDP and SCTP listeners, whose state is asked of the kernel and of a program that may hang: on a thread of its own,
+//! with an end.
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use netns::Namespace;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 
-use super::{Frontend, Pool, Reading, Totals};
+use super::message::{Frontend, Pool, Reading, Totals};
 use crate::keepalivedlvs::{self, Health};
 
-/// What LVS tells, asked in `namespace`. What cannot be read is left out, as a haproxy that does not answer is.
-pub fn source(namespace: Namespace) -> Box<dyn Fn(&Path) -> Reading + Send> {
-    let last = Mutex::new(BTreeMap::new());
-    Box::new(move |base| match keepalivedlvs::health(base, &namespace) {
-        Ok(healths) => reading(healths, &mut last.lock().unwrap_or_else(std::sync::PoisonError::into_inner)),
-        Err(error) => {
-            tracing::warn!(%error, "LVS does not tell how its listeners are; this heartbeat goes without them");
-            Reading::default()
-        }
-    })
+/// What asks.
+#[derive(Debug)]
+pub(super) struct Lvs {
+    base: PathBuf,
+    namespace: Namespace,
+    /// A question that took longer than a heartbeat could wait; there is never a second one beside it.
+    asked: Option<JoinHandle<io::Result<Reading>>>,
 }
 
-/// `last` has the counters of the reading before: those of a listener whose counters could not be read have not moved, for
-/// zero would count all of them again the next time.
-fn reading(healths: BTreeMap<String, Health>, last: &mut BTreeMap<String, Totals>) -> Reading {
-    let mut reading = Reading::default();
-    last.retain(|id, _| healths.contains_key(id));
-    for (id, Health { stats, pool }) in healths {
-        let known = last.entry(id.clone()).or_default();
-        if let Some(stats) = stats {
-            *known = Totals { bin: stats.bin, bout: stats.bout, ereq: 0, stot: stats.stot };
+impl Lvs {
+    pub(super) fn new(base: &Path, namespace: Namespace) -> Self {
+        Self { base: base.to_owned(), namespace, asked: None }
+    }
+
+    /// What they tell until `until`.
+    pub(super) async fn read(&mut self, until: Instant) -> io::Result<Reading> {
+        if self.asked.is_none() && !keepalivedlvs::files::directory(&self.base).is_dir() {
+            return Ok(Reading::default());
         }
-        let current = stats.map(|stats| stats.scur).unwrap_or_default();
-        reading.listeners.insert(id, Frontend { status: "OPEN".to_owned(), current, totals: *known });
-        reading.pools.extend(pool.map(|pool| {
+        let (base, namespace) = (self.base.clone(), self.namespace.clone());
+        let ask = move || keepalivedlvs::health(&base, &namespace).map(reading);
+        let asked = self.asked.get_or_insert_with(|| tokio::task::spawn_blocking(ask));
+        let Ok(answered) = timeout_at(until, asked).await else { return Err(io::ErrorKind::TimedOut.into()) };
+        self.asked = None;
+        answered.unwrap_or_else(|end| Err(io::Error::other(end)))
+    }
+}
+
+fn reading(listeners: impl IntoIterator<Item = (String, Health)>) -> Reading {
+    let mut reading = Reading::default();
+    for (id, Health { stats, pool }) in listeners {
+        let frontend = Frontend {
+            status: "OPEN".to_owned(),
+            current: stats.map_or(0, |stats| stats.scur),
+            totals: stats.map(|stats| Totals { bin: stats.bin, bout: stats.bout, ereq: 0, stot: stats.stot }),
+        };
+        reading.listeners.insert(id, frontend);
+        if let Some(pool) = pool {
             let members = pool.members.into_iter().map(|(id, status)| (id, status.to_owned())).collect();
-            (pool.id, Pool { status: pool.status.to_owned(), members })
-        }));
+            reading.pools.insert(pool.id, Pool { status: pool.status.to_owned(), members });
+        }
     }
     reading
 }
@@ -42,26 +63,26 @@ fn reading(healths: BTreeMap<String, Health>, last: &mut BTreeMap<String, Totals
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keepalivedlvs::Stats;
-
-    fn one(stats: Option<Stats>) -> BTreeMap<String, Health> {
-        let members = [("m".to_owned(), "UP")].into();
-        let pool = Some(keepalivedlvs::Pool { id: "p".to_owned(), status: "UP", members });
-        [("l".to_owned(), Health { stats, pool })].into()
-    }
+    use crate::keepalivedlvs;
 
     #[test]
-    fn counters_that_cannot_be_read_have_not_moved() {
-        let mut last = BTreeMap::new();
-        let stats = Stats { bout: 1, bin: 2, scur: 3, stot: 4 };
-        let read = reading(one(Some(stats)), &mut last);
-        let totals = Totals { bin: 2, bout: 1, ereq: 0, stot: 4 };
-        assert_eq!(read.listeners["l"], Frontend { status: "OPEN".to_owned(), current: 3, totals });
-        assert_eq!(read.pools["p"].members["m"], "UP", "by the bare id of the pool");
-        let unread = reading(one(None), &mut last);
-        assert_eq!(unread.listeners["l"].totals, totals);
-        assert_eq!(unread.pools, read.pools);
-        reading(BTreeMap::new(), &mut last);
-        assert!(last.is_empty());
+    fn lvs_listeners_are_in_the_message_by_the_words_of_haproxys() {
+        let stats = keepalivedlvs::Stats { bout: 1, bin: 2, scur: 3, stot: 4 };
+        let members = [("m".to_owned(), "RESTARTING")].into();
+        let pool = keepalivedlvs::Pool { id: "p".to_owned(), status: "UP", members };
+        let both = [
+            ("known".to_owned(), Health { stats: Some(stats), pool: Some(pool) }),
+            ("unknown".to_owned(), Health { stats: None, pool: None }),
+        ];
+        let read = reading(both);
+        let known = Frontend {
+            status: "OPEN".to_owned(),
+            current: 3,
+            totals: Some(Totals { bin: 2, bout: 1, ereq: 0, stot: 4 }),
+        };
+        assert_eq!(read.listeners["known"], known);
+        assert_eq!((read.listeners["unknown"].current, read.listeners["unknown"].totals), (0, None));
+        let members = [("m".to_owned(), "RESTARTING".to_owned())].into();
+        assert_eq!(read.pools, [("p".to_owned(), Pool { status: "UP".to_owned(), members })].into());
     }
 }

@@ -11,21 +11,21 @@ const VERSION: u8 = 3;
 /// A listener's counters since its process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Totals {
+pub(super) struct Totals {
     /// Bytes from clients.
-    pub bin: u64,
+    pub(super) bin: u64,
     /// Bytes to clients.
-    pub bout: u64,
+    pub(super) bout: u64,
     /// Request errors.
-    pub ereq: u64,
+    pub(super) ereq: u64,
     /// Connections.
-    pub stot: u64,
+    pub(super) stot: u64,
 }
 
 impl Totals {
     /// What was added since `last`. A counter that went back was started anew, and all of it is new.
     #[must_use]
-    pub fn since(self, last: Self) -> Self {
+    pub(super) fn since(self, last: Self) -> Self {
         let added = |now: u64, last: u64| now.checked_sub(last).unwrap_or(now);
         Self {
             bin: added(self.bin, last.bin),
@@ -38,36 +38,36 @@ impl Totals {
 
 /// A listener as its process tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frontend {
+pub(super) struct Frontend {
     /// As haproxy words it: `OPEN`, `FULL`, `STOP`.
-    pub status: String,
+    pub(super) status: String,
     /// Connections at this moment.
-    pub current: u64,
-    /// Its counters.
-    pub totals: Totals,
+    pub(super) current: u64,
+    /// Its counters; `None` where it is there and they cannot be read: then there is nothing new to report.
+    pub(super) totals: Option<Totals>,
 }
 
 /// A pool as its process tells, which is also how the message says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Pool {
+pub(super) struct Pool {
     /// `UP` or `DOWN`.
-    pub status: String,
+    pub(super) status: String,
     /// The members' ids and haproxy's words for how they are, such as `UP`, `DOWN 1/2` or `no check`.
-    pub members: BTreeMap<String, String>,
+    pub(super) members: BTreeMap<String, String>,
 }
 
 /// What the load balancers' processes tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub(super) struct Reading {
     /// By listener id.
-    pub listeners: BTreeMap<String, Frontend>,
+    pub(super) listeners: BTreeMap<String, Frontend>,
     /// By `POOL:LISTENER`; those of LVS by the pool's id alone.
-    pub pools: BTreeMap<String, Pool>,
+    pub(super) pools: BTreeMap<String, Pool>,
 }
 
 impl Reading {
     /// Adds what another process tells.
-    pub fn extend(&mut self, other: Self) {
+    pub(super) fn extend(&mut self, other: Self) {
         self.listeners.extend(other.listeners);
         self.pools.extend(other.pools);
     }
@@ -104,7 +104,7 @@ impl Message {
     /// The message of an amphora; `added` tells what to report of a listener's counters.
     pub(super) fn new(id: &str, seq: u64, reading: Reading, mut added: impl FnMut(&str, Totals) -> Totals) -> Self {
         let listener = |(id, frontend): (String, Frontend)| {
-            let new = added(&id, frontend.totals);
+            let new = frontend.totals.map(|totals| added(&id, totals)).unwrap_or_default();
             let stats =
                 Stats { tx: new.bout, rx: new.bin, conns: frontend.current, totconns: new.stot, ereq: new.ereq };
             (id, Listener { status: frontend.status, stats })

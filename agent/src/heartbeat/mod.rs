@@ -14,7 +14,7 @@ mod beat;
 mod counters;
 mod envelope;
 mod fit;
-pub mod lvs;
+mod lvs;
 mod message;
 mod socket;
 mod stat;
@@ -22,13 +22,13 @@ mod target;
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
-    path::Path,
+    io,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
+use netns::Namespace;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -36,26 +36,13 @@ use tokio::{
 
 pub use envelope::wrap;
 pub use fit::DATAGRAM;
-pub use message::{Frontend, Pool, Reading, Totals};
 pub use socket::ask;
-pub use stat::NoStatistics;
 pub use target::Tally;
 
-use crate::config::{Config, Controller};
-
-/// What the heartbeats ask of the rest of the agent. Neither may wait for long.
-pub struct Sources {
-    /// Whether a keepalived that is configured has to run: not where the VIP is anycast, for it is never started there.
-    pub keepalived_counts: Box<dyn Fn(&Config) -> bool + Send>,
-    /// What the UDP and SCTP listeners below `base_path` tell.
-    pub lvs: Box<dyn Fn(&Path) -> Reading + Send>,
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").finish_non_exhaustive()
-    }
-}
+use crate::{
+    config::{Config, Controller},
+    owner::Shared,
+};
 
 /// How the heartbeats do, for whoever reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,15 +65,16 @@ pub struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// Starts them: the first one leaves at once. They follow the configuration, and end when its sender does.
+    /// Starts them: the first one leaves at once. `state` says whether keepalived matters, `namespace` is where LVS
+    /// balances. They follow the configuration, and end when its sender does.
     ///
     /// # Errors
     /// No thread or no runtime for it.
-    pub fn start(config: watch::Receiver<Arc<Config>>, sources: Sources) -> io::Result<Self> {
+    pub fn start(config: watch::Receiver<Arc<Config>>, state: Arc<Shared>, namespace: Namespace) -> io::Result<Self> {
         let status = Arc::new(Mutex::new(Status::default()));
-        // Its blocking threads resolve names, where there are any.
+        // Its blocking threads resolve names and ask LVS, where there are any.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-        let beats = beat::Beats::new(&config.borrow().paths.base, sources, status.clone());
+        let beats = beat::Beats::new(&config.borrow().paths.base, state, namespace, status.clone());
         let run = move || runtime.block_on(keep_beating(config, beats));
         let thread = std::thread::Builder::new().name("heartbeats".into()).spawn(run)?;
         Ok(Self { status, thread })

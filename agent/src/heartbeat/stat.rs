@@ -7,7 +7,7 @@ pub(super) const COMMAND: &str = "show stat -1 7 -1";
 
 /// The answer is no statistics.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoStatistics {
+pub(super) enum NoStatistics {
     /// It may be an error of haproxy's.
     #[error("the answer does not begin with a header of columns but with `{0}`")]
     Header(String),
@@ -37,7 +37,7 @@ pub(super) fn reading(text: &str) -> Result<Reading, NoStatistics> {
         match text(service) {
             "FRONTEND" => {
                 let totals = Totals { bin: number(bin), bout: number(bout), ereq: number(ereq), stot: number(stot) };
-                let frontend = Frontend { status, current: number(scur), totals };
+                let frontend = Frontend { status, current: number(scur), totals: Some(totals) };
                 reading.listeners.insert(name.to_owned(), frontend);
             }
             "BACKEND" => pool(&mut reading, name).status = status,
@@ -115,7 +115,7 @@ mod tests {
                     p1:l1,BACKEND,0,1,1,,UP,1,,1,\n\n";
         let read = reading(text).unwrap();
         let totals = Totals { bin: 10, bout: 20, ereq: 1, stot: 5 };
-        let l1 = Frontend { status: "OPEN".to_owned(), current: 3, totals };
+        let l1 = Frontend { status: "OPEN".to_owned(), current: 3, totals: Some(totals) };
         assert_eq!(read.listeners, [("l1".to_owned(), l1)].into());
         let members = [("m1", "UP"), ("m2", "DRAIN"), ("m3", "UP 1/3")];
         let members = members.map(|(id, status)| (id.to_owned(), status.to_owned())).into();

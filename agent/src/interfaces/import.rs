@@ -40,7 +40,12 @@ pub fn read(paths: &Paths, there: &[Mac]) -> io::Result<Vec<Change>> {
             None => continue,
         };
         match parsed.if_type {
-            Kind::Vip if parsed.addresses.iter().any(|a| a.octavia_owned == Some(false) && ip(a).is_some_and(|ip| routed.contains(&ip))) => {
+            Kind::Vip
+                if parsed
+                    .addresses
+                    .iter()
+                    .any(|a| a.octavia_owned == Some(false) && ip(a).is_some_and(|ip| routed.contains(&ip))) =>
+            {
                 // Its file is this agent's, and the state with it is gone: on the NIC it would answer ARP.
                 tracing::error!(%interface, "its VIP was a routed one; plug it anew");
             }

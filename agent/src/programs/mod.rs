@@ -7,6 +7,7 @@ mod dhcp_client;
 mod health_checker;
 mod interface;
 pub mod masquerade;
+mod netns;
 mod vrrp_check;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::services::direct::exec;
+use crate::services::{direct::exec, reload_main};
 
 /// A program, given its arguments without its own name.
 pub type Program = fn(&[OsString]) -> ExitCode;
@@ -25,6 +26,8 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("dhcp-client", dhcp_client::main),
     ("prometheus-proxy", crate::prometheus::program),
     ("run-service", exec::run),
+    ("reload-main", reload_main::run),
+    ("amphora-netns", netns::run),
     ("amphora-health-checker", health_checker::main),
     ("amphora-interface", interface::main),
     ("haproxy-vrrp-check", vrrp_check::main),

@@ -7,6 +7,7 @@
 mod host;
 mod names;
 mod rewrite;
+mod service;
 
 use std::{
     ffi::OsString,
@@ -39,6 +40,7 @@ use tokio::{
 
 use crate::{api::error::with_causes, kernel::NAMESPACE};
 use rewrite::Rewriter;
+pub use service::keep_running;
 
 /// Where haproxy connects to (Octavia's haproxy template).
 const OURS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9102);

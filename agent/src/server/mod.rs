@@ -11,6 +11,7 @@ pub mod serve;
 mod slots;
 mod stream;
 pub mod tls;
+mod unread;
 
 use std::net::SocketAddr;
 

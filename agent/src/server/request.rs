@@ -17,7 +17,7 @@ use hyper::{
 };
 use tower::ServiceExt as _;
 
-use super::{Deadline, Peer, slots::Slot};
+use super::{Deadline, Peer, slots::Slot, unread::Unread};
 
 /// As upstream words an unhandled exception.
 const PANICKED: &str = r#"{"error":"Internal Server Error: the handler of this request failed","http_code":500}"#;
@@ -30,8 +30,9 @@ pub(super) async fn answer(
     deadline: Deadline,
     slot: Arc<Slot>,
 ) -> Response<Held> {
-    let held = Busy::begin(slot);
     let (mut parts, body) = request.into_parts();
+    let body = Unread::new(body, slot.clone());
+    let held = Busy::begin(slot);
     let is_options = parts.method == Method::OPTIONS;
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let changes = !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS);

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -39,6 +39,8 @@ struct State {
     /// Microseconds since the server started, or [`BUSY`].
     idle_since: AtomicU64,
     close: CancellationToken,
+    /// A request's body was not read to its end.
+    unread: AtomicBool,
 }
 
 /// A place for one connection; free again when dropped.
@@ -73,7 +75,8 @@ impl Slots {
             return None;
         }
         *next += 1;
-        let state = Arc::new(State { idle_since: self.now().into(), close: CancellationToken::new() });
+        let state =
+            Arc::new(State { idle_since: self.now().into(), close: CancellationToken::new(), unread: false.into() });
         open.insert(*next, state.clone());
         Some(Slot { slots: self.clone(), id: *next, state })
     }
@@ -106,6 +109,15 @@ impl Slot {
 
     pub(super) fn is_busy(&self) -> bool {
         self.state.idle_since.load(Relaxed) == BUSY
+    }
+
+    /// Whether the last request's body was left unread.
+    pub(super) fn set_unread(&self, unread: bool) {
+        self.state.unread.store(unread, Relaxed);
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.state.unread.load(Relaxed)
     }
 
     /// Cancelled when the slot is needed for another connection.

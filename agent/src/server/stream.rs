@@ -1,5 +1,5 @@
-//! The TLS stream as hyper gets it: a write may not stall for ever, and no status leaves that Octavia's controller would
-//! take for success.
+//! The TLS stream as hyper gets it: a write may not stall for ever, no status leaves that Octavia's controller would
+//! take for success, and an answer arrives although its request was not read.
 //!
 //! hyper answers 414 or 431 by itself before any service runs, and the controller knows neither. There is no hook, so the
 //! three digits are replaced on their way out; the length stays, hence no state.
@@ -14,25 +14,53 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Sleep, sleep},
 };
+use tokio_rustls::server::TlsStream;
 
 use super::slots::Slot;
 
 /// Longer than hyper's own refusal is: status line, three headers.
 const REFUSAL: usize = 160;
 
-pub(super) struct Stream<T> {
-    inner: T,
+/// How long what a client still sends is taken after the end, and how much of it.
+const DRAIN: Duration = Duration::from_secs(30);
+const MAX_DRAIN: usize = 1 << 30;
+
+pub(super) struct Stream {
+    inner: TlsStream<TcpStream>,
     slot: Arc<Slot>,
     patience: Duration,
     /// Runs while a write is stalled.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Runs, and counts down, after our end.
+    draining: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
-impl<T> Stream<T> {
-    pub(super) fn new(inner: T, slot: Arc<Slot>, patience: Duration) -> Self {
-        Self { inner, slot, patience, stalled: None }
+impl Stream {
+    pub(super) fn new(inner: TlsStream<TcpStream>, slot: Arc<Slot>, patience: Duration) -> Self {
+        Self { inner, slot, patience, stalled: None, draining: None }
+    }
+
+    /// Takes what comes, not even decrypted, and drops it, until the client has ended too (or it is too much).
+    fn drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (until, left) = self.draining.get_or_insert_with(|| (Box::pin(sleep(DRAIN)), MAX_DRAIN));
+        let mut space = [0; 16 * 1024];
+        // In turns with others: a client that sends faster than this reads would keep the thread.
+        for _ in 0..64 {
+            if until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buf = ReadBuf::new(&mut space);
+            let read = ready!(Pin::new(&mut self.inner.get_mut().0).poll_read(cx, &mut buf));
+            *left = left.saturating_sub(buf.filled().len());
+            if read.is_err() || buf.filled().is_empty() || *left == 0 {
+                return Poll::Ready(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Turns a write pending for too long into an error.
@@ -48,13 +76,13 @@ impl<T> Stream<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
+impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
+impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Some(digits) = refusal(buf).filter(|_| !self.slot.is_busy()) else {
             let result = Pin::new(&mut self.inner).poll_write(cx, buf);
@@ -78,8 +106,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.bounded(cx, result)
+        if self.draining.is_none() {
+            let result = Pin::new(&mut self.inner).poll_shutdown(cx);
+            ready!(self.bounded(cx, result))?;
+        }
+        if self.slot.has_unread() {
+            ready!(self.drain(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -11,7 +11,10 @@
 pub mod direct;
 mod error;
 mod jobs;
+mod processes;
+pub mod reload_main;
 mod service;
+pub mod systemd;
 
 use std::time::Instant;
 
@@ -20,6 +23,7 @@ use tokio::sync::broadcast;
 pub use direct::{Direct, Places};
 pub use error::ServiceError;
 pub use service::{ReloadSignal, Sandbox, Service, ServiceName};
+pub use systemd::{Settings, Systemd};
 
 use jobs::{Jobs, Kind};
 
@@ -54,6 +58,8 @@ pub struct Services {
 /// Who runs the services.
 #[derive(Clone, Debug)]
 pub enum Backend {
+    /// systemd.
+    Systemd(Systemd),
     /// The agent, as processes of its own.
     Direct(Direct),
 }
@@ -72,6 +78,7 @@ impl Services {
         self.jobs
             .run(&service.name.clone(), Kind::Install, async move {
                 match &backend {
+                    Backend::Systemd(systemd) => systemd.install(&service).await,
                     Backend::Direct(direct) => direct.install(&service).await,
                 }
             })
@@ -108,6 +115,7 @@ impl Services {
     /// How a service is now.
     pub async fn status(&self, name: &ServiceName) -> Result<Status, ServiceError> {
         match &self.backend {
+            Backend::Systemd(systemd) => systemd.status(name).await,
             Backend::Direct(direct) => direct.status(name).await,
         }
     }
@@ -117,6 +125,7 @@ impl Services {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<ServiceName> {
         match &self.backend {
+            Backend::Systemd(systemd) => systemd.events(),
             Backend::Direct(direct) => direct.events(),
         }
     }
@@ -125,6 +134,7 @@ impl Services {
         let (backend, service) = (self.backend.clone(), name.clone());
         let work = async move {
             match &backend {
+                Backend::Systemd(systemd) => systemd.job(&service, kind).await.map(|()| false),
                 Backend::Direct(direct) => direct.job(&service, kind).await.map(|()| false),
             }
         };

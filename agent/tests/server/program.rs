@@ -189,7 +189,7 @@ fn hangup_reads_again_and_term_ends_it() {
         }
     };
     agent.signal(SIGHUP);
-    next("configuration read again: unchanged");
+    next("configuration read again: nothing to change");
     fs::write(directory.path().join("a.conf"), "[haproxy_amphora]\nbind_port = x\n").unwrap();
     agent.signal(SIGHUP);
     let told = next("the old one stays");

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
+mod anything;
+mod bodies;
 mod config;
+mod ramfs;
 mod reload;
 mod support;

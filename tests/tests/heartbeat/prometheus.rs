@@ -101,8 +101,7 @@ fn metrics_are_what_octavias_proxy_makes_of_the_same_haproxy() {
     let site = Site::new("prometheus");
     let (node, inside) = (site.amphora().node(), site.inside());
     site.traffic(3);
-    let ours = start_ours(node);
-    wait_listening(&inside);
+    wait_listening(&inside); // the agent has started it
     let through = wait_for("the tenant's listener leads to it", PATIENCE, || {
         let answer = ask(&inside, "127.0.0.1:8082", "GET", "/metrics").map_err(|error| error.to_string())?;
         if answer.status == "200" { Ok(answer) } else { Err(format!("{answer:?}")) }
@@ -120,7 +119,14 @@ fn metrics_are_what_octavias_proxy_makes_of_the_same_haproxy() {
     assert_eq!((mine.status.as_str(), steady(&anything)), ("200", steady(&mine)));
     assert_eq!(mine.header("content-type"), Some("text/plain; version=0.0.4"));
     assert_eq!(mine.header("cache-control"), Some("no-cache"));
-    ours.kill_and_wait().unwrap();
+    site.amphora().kill_agent().unwrap();
+    assert_eq!(ask(&inside, PROXY, "GET", "/").unwrap().status, "200", "it outlives the agent");
+    assert_eq!(site.amphora().kill_program("amphora-agent", Signal::SIGKILL).unwrap(), 1);
+    wait_for("it is gone", PATIENCE, || match inside.connect(PROXY.parse().unwrap(), PATIENCE) {
+        Err(_) => Ok(()),
+        Ok(_) => Err("it listens"),
+    })
+    .unwrap();
 
     if let Err(error) = environment() {
         lab::skipped("metrics_are_what_octavias_proxy_makes_of_the_same_haproxy", &error.to_string());

@@ -182,7 +182,9 @@ fn what_crashes_too_often_is_given_up_until_it_is_asked_for() {
         case.services.install(&service).await.unwrap();
         case.services.start(&case.name).await.unwrap();
         case.until(|status| matches!(status, Status::Active { .. })).await;
-        assert_eq!(case.processes("sleep\098701"), [case.pid().await]);
+        let pid = case.pid().await;
+        let became = || if case.processes("sleep\098701") == [pid] { Ok(()) } else { Err("still the shell") };
+        lab::wait_for("the program", crate::inside::PATIENCE, became).unwrap();
         case.services.remove(&case.name).await.unwrap();
         assert!(case.processes("sleep\098701").is_empty());
     });

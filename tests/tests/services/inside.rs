@@ -3,10 +3,12 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use amphora_agent::services::{Backend, Direct, Places, ReloadSignal, Service, ServiceName, Services, Status};
+use amphora_agent::services::{
+    Backend, Direct, Places, ReloadSignal, Service, ServiceName, Services, Settings, Status, Systemd,
+};
 use lab::amphora::HAPROXY_NETNS;
 use netns::Namespace;
 
@@ -29,22 +31,32 @@ pub(crate) struct Case {
 pub(crate) fn run<F: Future<Output = ()>>(name: &str, port: u16, case: impl FnOnce(Case) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let directory = PathBuf::from("/var/tmp/contract").join(name);
+        let directory = PathBuf::from("/var/lib/contract").join(name);
         fs::create_dir_all(&directory).unwrap();
         let services = open(&directory);
         case(Case { services, name: ServiceName::new(name).unwrap(), port, directory }).await;
     });
 }
 
-fn open(directory: &std::path::Path) -> Services {
+fn open(directory: &Path) -> Services {
     match std::env::var(BACKEND).expect("run by the outer tests").as_str() {
         "direct" => Services::new(Backend::Direct(Direct::open(places(directory)).unwrap())),
+        "systemd" => Services::new(Backend::Systemd(Systemd::open(settings()).unwrap())),
         other => panic!("no backend {other}"),
     }
 }
 
+/// As in the image.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        units: "/etc/systemd/system".into(),
+        namespace: Path::new("/run/netns").join(HAPROXY_NETNS),
+        agent: std::env::var_os(AGENT).expect("run by the outer tests").into(),
+    }
+}
+
 /// Where the direct backend of a case keeps its own; `/run` goes with a reboot.
-pub(crate) fn places(directory: &std::path::Path) -> Places {
+pub(crate) fn places(directory: &Path) -> Places {
     Places {
         definitions: directory.join("definitions"),
         runtime: PathBuf::from("/run").join(directory.file_name().unwrap()),

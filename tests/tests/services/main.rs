@@ -5,3 +5,5 @@
 mod contract;
 mod direct;
 mod inside;
+mod systemd;
+mod units;

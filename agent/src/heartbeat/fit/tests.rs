@@ -16,7 +16,7 @@ fn id(n: usize) -> String {
 }
 
 fn message(listeners: usize, pools: &[(&str, &[(&str, usize)])]) -> Message {
-    let frontend = Frontend { status: "OPEN".to_owned(), current: 0, totals: Totals::default() };
+    let frontend = Frontend { status: "OPEN".to_owned(), current: 0, totals: Some(Totals::default()) };
     let mut reading = Reading::default();
     reading.listeners.extend((0..listeners).map(|n| (id(n), frontend.clone())));
     for (name, members) in pools {

@@ -14,11 +14,10 @@ use super::{
     launch,
     notify::NotifySocket,
     process::Process,
-    processes,
 };
 use crate::{
     crash,
-    services::{Service, ServiceError, ServiceName, Status, jobs::Kind},
+    services::{Service, ServiceError, ServiceName, Status, jobs::Kind, processes},
 };
 
 /// What is asked of the task.

@@ -34,7 +34,7 @@ pub struct Places {
 /// What is to be of a service until the machine is restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// [`super::processes::boot`] of the run of the machine it was written in. Of an earlier one it says nothing.
+    /// `processes::boot` of the run of the machine it was written in. Of an earlier one it says nothing.
     pub(super) boot: String,
     /// Whether it is to run.
     pub(super) wanted: bool,

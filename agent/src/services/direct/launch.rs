@@ -11,11 +11,10 @@ use super::{
     files::{Places, added, length},
     notify::NotifySocket,
     process::{self, Process},
-    processes,
 };
 use crate::{
     crash,
-    services::{Service, ServiceError},
+    services::{Service, ServiceError, processes},
 };
 
 const NOT_STARTED: &str = "did not start";
@@ -136,15 +135,10 @@ pub(super) async fn reload(
     };
     let late = |_| ServiceError::TimedOut { name: service.name.clone(), what: NOT_RELOADED, text: added(log, mark) };
     timeout(service.start_timeout, ready).await.map_err(late)??;
-    if service.reload_forks && !forked(process, &before).map_err(unable())? {
+    if service.reload_forks && !processes::forked(process.pid, &before).map_err(unable())? {
         return Err(failed(added(log, mark)));
     }
     Ok(())
-}
-
-/// Whether it has a child that it had not.
-fn forked(process: &Process, before: &[processes::Seen]) -> io::Result<bool> {
-    Ok(processes::children(process.pid)?.iter().any(|child| !before.contains(child)))
 }
 
 fn namespace(service: &Service, places: &Places) -> Result<Namespace, ServiceError> {

@@ -2,7 +2,7 @@
 //!
 //! Each service has a task ([`actor`]) that starts its main process, hears of its end and starts it again. The agent's
 //! end is not theirs: they have sessions of their own, log to files, and nothing of ours is open in them. The next
-//! agent finds them by a mark in their environment ([`processes`]). While no agent is there nobody restarts them.
+//! agent finds them by a mark in their environment ([`super::processes`]). While no agent is there nobody restarts them.
 
 mod actor;
 pub mod exec;
@@ -10,7 +10,6 @@ mod files;
 mod launch;
 mod notify;
 mod process;
-mod processes;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +21,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use files::Places;
 
-use super::{Service, ServiceError, ServiceName, Status, jobs::Kind};
+use super::{Service, ServiceError, ServiceName, Status, jobs::Kind, processes};
 use crate::crash;
 use actor::{Actor, Begin, Call, Task};
 use files::Record;

@@ -17,8 +17,10 @@ use tokio::{
     net::unix::pipe,
 };
 
-use super::processes::{self, MARK, Seen, to_pid};
-use crate::services::Service;
+use crate::services::{
+    Service,
+    processes::{self, MARK, Seen, to_pid},
+};
 
 /// Where programs look for others; systemd's own default (systemd.exec(5)).
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

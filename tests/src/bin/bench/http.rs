@@ -195,15 +195,24 @@ pub(crate) fn idle_connections(site: &Site, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What the agent and its watcher weigh, in MiB.
+/// What the agent and its watcher weigh, in MiB; without the proxy for metrics, which shares their pages.
 pub(crate) fn weight(amphora: &Amphora) -> Result<f64> {
-    Ok(pss(amphora, "amphora-agent")? + pss(amphora, WATCHER)?)
+    let agent = pss_of(amphora, "amphora-agent", |line| !line.contains("prometheus-proxy"))?;
+    Ok(agent + pss(amphora, WATCHER)?)
 }
 
 /// The proportional set size of every process of that name, in MiB.
-fn pss(amphora: &Amphora, program: &str) -> Result<f64> {
+pub(crate) fn pss(amphora: &Amphora, program: &str) -> Result<f64> {
+    pss_of(amphora, program, |_| true)
+}
+
+/// As [`pss`], of those with a command line that is meant.
+pub(crate) fn pss_of(amphora: &Amphora, program: &str, meant: impl Fn(&str) -> bool) -> Result<f64> {
     let mut sum = 0.0;
     for pid in amphora.pids(program)? {
+        if !meant(&amphora.node().read_file(&format!("/proc/{pid}/cmdline"))?) {
+            continue;
+        }
         let text = amphora.node().read_file(&format!("/proc/{pid}/smaps_rollup"))?;
         let line = text.lines().find_map(|l| l.strip_prefix("Pss:")).ok_or("no Pss in smaps_rollup")?;
         sum += line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0;

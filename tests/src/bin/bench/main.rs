@@ -1,11 +1,12 @@
 //! `make bench`: every speed figure of the agent beside the floor it stands on, measured in the same run, as Markdown on
 //! standard output. A missed target is shown and is no failure; a figure that cannot be had is.
 //!
-//! Parts can be named (`bench plug scale`): `http`, `plug`, `register`, `scale`.
+//! Parts can be named (`bench plug scale`): `heartbeats`, `http`, `plug`, `register`, `scale`.
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod client;
 mod floors;
+mod heartbeats;
 mod http;
 mod kernel;
 mod plug;
@@ -48,6 +49,9 @@ fn run(report: &mut Report) -> Result<String> {
     let how = "the release profile: thin LTO, one codegen unit, debug sections stripped, symbol table kept";
     report.amount("binary as built", ("-", None), (bytes, None), "MiB", how);
 
+    if wanted("heartbeats") {
+        heartbeats::idle(report)?;
+    }
     eprintln!("\nwith BIRD:");
     let site = Site::new(TorKind::Bird, true)?;
     let bird = site.tor().version()?;

@@ -11,7 +11,7 @@ use std::{
 use nix::unistd::{SysconfVar, geteuid, sysconf};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::services::ServiceName;
+use super::ServiceName;
 
 /// The variable that says whose a process is. What it starts inherits it.
 pub(super) const MARK: &str = "AMPHORA_SERVICE";
@@ -54,6 +54,11 @@ fn all() -> io::Result<Vec<Seen>> {
 /// The children of a process.
 pub(super) fn children(pid: u32) -> io::Result<Vec<Seen>> {
     Ok(all()?.into_iter().filter(|seen| seen.parent == pid).collect())
+}
+
+/// Whether a process has a child that it had not.
+pub(super) fn forked(pid: u32, before: &[Seen]) -> io::Result<bool> {
+    Ok(children(pid)?.iter().any(|child| !before.contains(child)))
 }
 
 /// All processes of a service.

@@ -1,0 +1,35 @@
+//! The proxy as a service, as in the stock image: started with the agent, and running on without it.
+
+use std::time::Duration;
+
+use crate::{
+    programs,
+    services::{Service, ServiceError, ServiceName, Services},
+};
+
+fn service() -> Service {
+    let command = vec![programs::own_path().display().to_string(), "prometheus-proxy".to_owned()];
+    Service {
+        // Another version's is another service, and takes the place of the one before.
+        environment: [("AMPHORA_AGENT_VERSION".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
+        // It serves 16 connections, with one to haproxy each.
+        limit_nofile: 1024,
+        stop_timeout: Duration::from_secs(2),
+        ..Service::new(ServiceName::prometheus_proxy(), "Metrics of a load balancer by Octavia's names", command)
+    }
+}
+
+/// Has it run. What the agent serves does not depend on it, so a failure is logged only.
+pub async fn keep_running(services: Services) {
+    let (service, name) = (service(), ServiceName::prometheus_proxy());
+    let runs = async {
+        if services.install(&service).await? { services.restart(&name).await } else { services.start(&name).await }
+    };
+    let started: Result<(), ServiceError> = runs.await;
+    if let Err(error) = started {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "prometheus-proxy does not run; tenants see no metrics"
+        );
+    }
+}

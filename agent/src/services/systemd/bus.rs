@@ -1,0 +1,241 @@
+//! The connection to systemd: kept up by a task, its signals handed on.
+//!
+//! The system bus, or, as root and where no dbus-daemon runs, the socket at which systemd itself speaks D-Bus (the one
+//! `systemctl` uses). On the latter there is nobody to match signals: systemd sends it all of them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tokio::sync::{broadcast, watch};
+use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant, connection::Builder};
+
+use crate::{api::error::with_causes, services::ServiceName};
+
+const PRIVATE: &str = "/run/systemd/private";
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// Signals of ours; `sender` keeps everybody else's out.
+const RULES: [&str; 2] = [
+    "type='signal',sender='org.freedesktop.systemd1',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'",
+    "type='signal',sender='org.freedesktop.systemd1',interface='org.freedesktop.DBus.Properties',\
+     path_namespace='/org/freedesktop/systemd1/unit',arg0='org.freedesktop.systemd1.Unit'",
+];
+/// Between attempts to connect.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long a call waits for a connection, and then for its answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Jobs that end while one waits: all of the machine's.
+const JOBS: usize = 1024;
+
+/// A job that has ended (`JobRemoved`).
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) job: OwnedObjectPath,
+    /// `done`, `failed`, `timeout`, `canceled`, `dependency`, `skipped`, `invalid`, ...
+    pub(super) result: String,
+}
+
+/// The connection.
+#[derive(Clone, Debug)]
+pub(super) struct Bus {
+    connection: watch::Receiver<Option<Connection>>,
+    jobs: broadcast::Sender<Ended>,
+}
+
+/// A call that came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BusError {
+    #[error("systemd cannot be reached")]
+    Unreachable,
+    #[error("systemd does not answer")]
+    Silent,
+    /// The name of the D-Bus error, without its prefix, and what it says.
+    #[error("{1} ({0})")]
+    Refused(String, String),
+    #[error("systemd was not understood")]
+    Other(#[source] zbus::Error),
+}
+
+impl From<zbus::Error> for BusError {
+    fn from(error: zbus::Error) -> Self {
+        match error {
+            zbus::Error::MethodError(name, text, _) => {
+                let name = name.as_str();
+                let name = name.rsplit_once('.').map_or(name, |(_, last)| last).to_owned();
+                Self::Refused(name, text.unwrap_or_default())
+            }
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl Bus {
+    /// Connects, and connects again whenever the connection is lost; `changed` is told of each unit whose state may
+    /// have changed, and of `None` when it may be any.
+    pub(super) fn start(changed: impl Fn(Option<ServiceName>) + Send + Sync + 'static) -> Self {
+        let (up, connection) = watch::channel(None);
+        let jobs = broadcast::channel(JOBS).0;
+        let bus = Self { connection, jobs: jobs.clone() };
+        tokio::spawn(async move {
+            let mut complaint = None;
+            while !up.is_closed() {
+                match connect().await {
+                    Ok((connection, mut messages)) => {
+                        complaint = None;
+                        up.send_replace(Some(connection));
+                        changed(None);
+                        tokio::select! {
+                            () = listen(&mut messages, &jobs, &changed) => {}
+                            () = up.closed() => return,
+                        }
+                        up.send_replace(None);
+                        tracing::warn!("the connection to systemd is lost; connecting again");
+                    }
+                    Err(error) => {
+                        let said = with_causes(&error);
+                        if complaint.as_ref() != Some(&said) {
+                            tracing::warn!(error = said, "systemd cannot be reached; trying again");
+                        }
+                        complaint = Some(said);
+                    }
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        bus
+    }
+
+    /// To be called before what makes the job.
+    pub(super) fn jobs(&self) -> broadcast::Receiver<Ended> {
+        self.jobs.subscribe()
+    }
+
+    /// Waits until the connection there is at this call is lost; at once where there is none.
+    pub(super) fn lost(&self) -> impl Future<Output = ()> + use<> {
+        let mut connection = self.connection.clone();
+        let there = connection.borrow_and_update().is_some();
+        async move {
+            if there {
+                let _ = connection.changed().await; // its task is gone: lost as well
+            }
+        }
+    }
+
+    /// Calls the manager.
+    pub(super) async fn manager<B>(&self, method: &str, body: &B) -> Result<Message, BusError>
+    where
+        B: Serialize + zbus::DynamicType + Sync,
+    {
+        self.call(MANAGER_PATH, MANAGER, method, body).await
+    }
+
+    /// The properties of a unit, of the interfaces `Unit` and `Service`.
+    pub(super) async fn properties(&self, unit: &ServiceName) -> Result<HashMap<String, OwnedVariant>, BusError> {
+        let path = format!("{UNIT_PATH}{}", escape(&format!("{unit}.service")));
+        let mut all = HashMap::new();
+        for interface in ["Unit", "Service"] {
+            let interface = format!("{SYSTEMD}.{interface}");
+            let reply = self.call(&path, PROPERTIES, "GetAll", &(interface)).await?;
+            let some: HashMap<String, OwnedVariant> = reply.body().deserialize()?;
+            all.extend(some);
+        }
+        Ok(all)
+    }
+
+    async fn call<B>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<Message, BusError>
+    where
+        B: Serialize + zbus::DynamicType + Sync,
+    {
+        let mut connection = self.connection.clone();
+        let there = async { connection.wait_for(Option::is_some).await.ok()?.clone() };
+        let there = tokio::time::timeout(PATIENCE, there).await.ok().flatten().ok_or(BusError::Unreachable)?;
+        let answer = there.call_method(Some(SYSTEMD), path, Some(interface), method, body);
+        Ok(tokio::time::timeout(PATIENCE, answer).await.map_err(|_| BusError::Silent)??)
+    }
+}
+
+async fn connect() -> zbus::Result<(Connection, MessageStream)> {
+    let connection = match Builder::system().build().await {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::debug!(%error, "no system bus; systemd's own socket");
+            let socket =
+                std::os::unix::net::UnixStream::connect(PRIVATE).map_err(|e| zbus::Error::InputOutput(Arc::new(e)))?;
+            Builder::unix_stream(socket).p2p().build().await?
+        }
+    };
+    let messages = MessageStream::from(&connection);
+    if connection.is_bus() {
+        for rule in RULES {
+            let bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
+            connection.call_method(Some(bus.0), bus.1, Some(bus.0), "AddMatch", &(rule)).await?;
+        }
+    }
+    connection.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "Subscribe", &()).await?;
+    Ok((connection, messages))
+}
+
+/// Hands signals on until there are no more.
+async fn listen(messages: &mut MessageStream, jobs: &broadcast::Sender<Ended>, changed: &impl Fn(Option<ServiceName>)) {
+    while let Some(Ok(message)) = messages.next().await {
+        let header = message.header();
+        match header.member().map(zbus::names::MemberName::as_str) {
+            Some("JobRemoved") => {
+                if let Ok((_, job, _, result)) = message.body().deserialize::<(u32, OwnedObjectPath, String, String)>()
+                {
+                    let _ = jobs.send(Ended { job, result }); // nobody may be waiting
+                }
+            }
+            Some("PropertiesChanged") => {
+                let unit = header.path().and_then(|path| unescape(path.as_str().strip_prefix(UNIT_PATH)?));
+                let name = unit.and_then(|unit| ServiceName::new(unit.strip_suffix(".service")?));
+                if name.is_some() {
+                    changed(name);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A name as part of an object path: every byte but letters and digits as `_xx`, and so a digit in front
+/// (`sd_bus_path_encode(3)`).
+fn escape(name: &str) -> String {
+    let plain = |at: usize, byte: u8| byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit());
+    let byte =
+        |(at, byte): (usize, u8)| if plain(at, byte) { char::from(byte).to_string() } else { format!("_{byte:02x}") };
+    name.bytes().enumerate().map(byte).collect()
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'_' {
+            let code = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&code).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_survives_its_path() {
+        assert_eq!(escape("haproxy-1.service"), "haproxy_2d1_2eservice");
+        assert_eq!(escape("1_a"), "_31_5fa");
+        for name in ["haproxy-1.service", "1_a", "a"] {
+            assert_eq!(unescape(&escape(name)).unwrap(), name);
+        }
+        assert_eq!(unescape("a_2"), None);
+    }
+}

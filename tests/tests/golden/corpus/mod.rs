@@ -1,0 +1,31 @@
+//! The corpus: what is sent to both agents, in this order.
+
+mod certificates;
+mod discovery;
+mod haproxy;
+mod http;
+mod keepalived;
+mod plug;
+mod rotation;
+
+use crate::case::Case;
+
+/// Every case. Those of one file build on those before: a VIP is plugged once.
+pub(crate) fn all() -> Vec<Case> {
+    let parts = [
+        discovery::cases(),
+        http::cases(),
+        certificates::cases(),
+        plug::cases(),
+        haproxy::cases(),
+        keepalived::udp(),
+        keepalived::vrrp(),
+        rotation::cases(),
+    ];
+    let all: Vec<Case> = parts.into_iter().flatten().collect();
+    for (number, case) in all.iter().enumerate() {
+        let same = all[..number].iter().find(|other| other.name == case.name);
+        assert!(same.is_none(), "two cases are named {:?}", case.name);
+    }
+    all
+}

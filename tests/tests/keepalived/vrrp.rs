@@ -1,0 +1,121 @@
+//! The VRRP calls where keepalived holds the VIP.
+
+use lab::octavia::call;
+use lab::wait_for;
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, VRRP, holds_vip, keepalived_pid, plug, put, start, stock, vrrp_configs};
+
+fn details(body: &Value) -> &Value {
+    assert_eq!(body["message"], "OK", "{body}");
+    &body["details"]
+}
+
+#[test]
+fn octavias_client_uploads_starts_reloads_and_stops_vrrp() {
+    let test = "octavias_client_uploads_starts_reloads_and_stops_vrrp";
+    let fabric = stock("vrrp", 1);
+    let Some(configs) = vrrp_configs(test, &fabric) else { return };
+    let amphora = &fabric.amphorae[0];
+    let mut api = start(amphora);
+    plug(amphora, &mut api);
+    let upload = |config: &str| ("upload_vrrp_config", json!({ "config": config }));
+    let act = |action| (action, json!({}));
+    let calls = [
+        act("start_vrrp"),
+        upload("vrrp_instance x {\n    gibberish 1\n}\n"),
+        act("stop_vrrp"),
+        upload(&configs[0]),
+        act("start_vrrp"),
+        act("start_vrrp"),
+        upload(&configs[0]),
+        act("reload_vrrp"),
+    ];
+    let called = call(&fabric, amphora, &calls).unwrap();
+    let answered: Vec<_> = called.iter().map(|c| (c.exception.as_deref(), c.status())).collect();
+    let expected = [
+        (Some("InternalServerError"), 500),
+        (Some("InvalidRequest"), 400),
+        (None, 202),
+        (None, 200),
+        (None, 202),
+        (None, 202),
+        (None, 200),
+        (None, 202),
+    ];
+    assert_eq!(answered, expected, "{called:?}");
+    assert_eq!(called[0].body()["message"], "Failed to start octavia-keepalived service");
+    let refused = called[1].body();
+    assert_eq!(refused["message"], "Invalid request");
+    assert!(refused["details"].as_str().unwrap().contains("(Line 2) Unknown keyword 'gibberish'"), "{refused}");
+    assert_eq!(*details(&called[2].body()), "keepalived stoped", "nothing ran");
+    assert_eq!(called[3].body(), json!({ "message": "OK" }));
+    assert_eq!(called[3].answers[0]["etag"].as_str().unwrap().len(), 32, "{:?}", called[3]);
+    assert_eq!(*details(&called[4].body()), "keepalived started");
+    assert_eq!(*details(&called[5].body()), "keepalived reloaded", "one that runs is reloaded");
+    assert_eq!(*details(&called[7].body()), "keepalived reloaded");
+
+    let node = amphora.node();
+    assert_eq!(node.read_file(&format!("{VRRP}/octavia-keepalived.conf")).unwrap(), configs[0]);
+    let modes = node.run(["find", VRRP, "-name", "*.conf", "-o", "-name", "*.sh", "-printf", "%f %m\\n"]).unwrap();
+    assert!(modes.contains("check_script.sh 755") && modes.contains("haproxy_check_script.sh 755"), "{modes}");
+    let mode = node.run(["stat", "-c", "%a", &format!("{VRRP}/octavia-keepalived.conf")]).unwrap();
+    assert_eq!(mode, "600\n", "it has a password");
+
+    // Whoever asks for an action asks in any case, and an unknown one touches nothing.
+    let pid = keepalived_pid(amphora).unwrap();
+    let mut say = |action: &str| put(&mut api, &format!("/1.0/vrrp/{action}"), "").unwrap();
+    let unknown = say("Restart");
+    assert_eq!((unknown.status, unknown.json()["details"].as_str()), (400, Some("Unknown action: restart")));
+    assert_eq!(unknown.json()["message"], "Invalid Request");
+    assert_eq!(details(&say("START").json()), "keepalived reloaded");
+    assert_eq!(keepalived_pid(amphora), Some(pid), "never restarted");
+    // Without a load balancer there is nothing to be master for.
+    assert_eq!(node.run(["sh", &format!("{VRRP}/check_scripts/haproxy_check_script.sh")]).is_err(), true);
+    assert!(!holds_vip(amphora));
+
+    assert_eq!(details(&say("stop").json()), "keepalived stoped");
+    let gone = || if amphora.pids("keepalived").unwrap().is_empty() { Ok(()) } else { Err("still there") };
+    wait_for("keepalived ends", PATIENCE, gone).unwrap();
+    assert_eq!(details(&say("stop").json()), "keepalived stoped");
+    let failed = say("reload");
+    assert_eq!(
+        (failed.status, &failed.json()["message"]),
+        (500, &json!("Failed to reload octavia-keepalived service"))
+    );
+    assert_eq!(details(&say("start").json()), "keepalived started");
+}
+
+#[test]
+fn keepalived_outlives_the_agent_and_a_refused_upload_leaves_the_old_one() {
+    let test = "keepalived_outlives_the_agent_and_a_refused_upload_leaves_the_old_one";
+    let fabric = stock("outlives", 1);
+    let Some(configs) = vrrp_configs(test, &fabric) else { return };
+    let amphora = &fabric.amphorae[0];
+    let mut api = start(amphora);
+    plug(amphora, &mut api);
+    // Something to be master for.
+    amphora.node().run(["mkdir", "-p", &format!("{VRRP}/check_scripts")]).unwrap();
+    put(&mut api, "/1.0/vrrp/upload", configs[0].clone()).unwrap().success().unwrap();
+    let check = format!("{VRRP}/check_scripts/haproxy_check_script.sh");
+    amphora.node().write_file(&check, "exit 0\n", 0o755).unwrap();
+    put(&mut api, "/1.0/vrrp/start", "").unwrap().success().unwrap();
+    let master = || if holds_vip(amphora) { Ok(()) } else { Err("not yet") };
+    wait_for("the only amphora becomes the master", PATIENCE, master).unwrap();
+    let rules = amphora.haproxy_netns().unwrap().run(["ip", "rule", "show"]).unwrap();
+    assert!(rules.contains(&format!("from {} lookup 1", lab::addresses::FRONTEND.host(77).v4)), "{rules}");
+
+    let pid = keepalived_pid(amphora);
+    for bad in ["vrrp_instance {", "\u{0}\u{1}", "} } }", &configs[0].replace("priority 100", "priority 300")] {
+        let reply = put(&mut api, "/1.0/vrrp/upload", bad).unwrap();
+        assert_eq!((reply.status, &reply.json()["message"]), (400, &json!("Invalid request")), "{}", reply.text());
+    }
+    let there = || amphora.node().read_file(&format!("{VRRP}/octavia-keepalived.conf")).unwrap();
+    assert_eq!(there(), configs[0]);
+    amphora.kill_agent().unwrap();
+    assert!(holds_vip(amphora));
+    let mut api = start(amphora);
+    assert_eq!(put(&mut api, "/1.0/vrrp/start", "").unwrap().json()["details"], "keepalived reloaded");
+    assert_eq!(keepalived_pid(amphora), pid, "found again");
+    assert!(holds_vip(amphora), "neither the agent's end nor a start takes the VIP away");
+}

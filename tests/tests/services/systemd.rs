@@ -1,0 +1,85 @@
+//! The systemd backend, in a Debian 12 of its own: the tree that `tests/debian12.sh` makes, booted by systemd-nspawn
+//! inside a node of the lab, so that nothing outlives this program. What is written there goes to memory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lab::workdir::built_program;
+use lab::{Node, Workdir, command, skipped};
+
+use crate::inside::{AGENT, BACKEND, PATIENCE};
+
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+const PROGRAM: &str = "/usr/local/bin/contract";
+const OUR_AGENT: &str = "/usr/local/bin/amphora-agent";
+
+/// Runs the commands of `script`, one after the other, as a service of the booted machine, which is then off. What
+/// they said, and whether all went well.
+fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
+    let workdir = Workdir::new(name).unwrap();
+    let results = workdir.path().join("results");
+    fs::create_dir(&results).unwrap();
+    let body: String = script.iter().map(|line| format!("{line} || exit 1\n")).collect();
+    fs::write(results.join("run"), format!("#!/bin/sh\nexec >/results/log 2>&1\n{body}touch /results/well\n")).unwrap();
+    let unit = format!(
+        "[Unit]\nWants=amphora-netns.service\nAfter=amphora-netns.service multi-user.target\n[Service]\nType=exec\n\
+         Environment={BACKEND}=systemd {AGENT}={OUR_AGENT}\nExecStart=/bin/sh /results/run\n\
+         ExecStopPost=/bin/systemctl --no-block poweroff\n"
+    );
+    fs::write(results.join("unit"), unit).unwrap();
+    let path = |path: PathBuf| path.canonicalize().unwrap().display().to_string();
+    let units = "/etc/systemd/system";
+    let repository = PathBuf::from(HERE).join("..");
+    let binds = [
+        format!("--bind={}:/results", path(results.clone())),
+        format!("--bind-ro={}:{PROGRAM}", path(std::env::current_exe().unwrap())),
+        format!("--bind-ro={}:{OUR_AGENT}", path(built_program("amphora-agent").unwrap())),
+        format!("--bind-ro={}:{units}/contract.service", path(results.join("unit"))),
+        format!("--bind-ro={}:{units}/amphora-netns.service", path(repository.join("systemd/amphora-netns.service"))),
+    ];
+    let node = Node::new(&workdir, name).unwrap();
+    // A cgroup2 of its own: this machine's may be of the old kind, and systemd needs a group to itself.
+    node.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).unwrap();
+    let group = format!("/sys/fs/cgroup/{}", path(workdir.path().to_owned()).rsplit_once('/').unwrap().1);
+    let enter = format!("mkdir -p {group} && echo 0 >{group}/cgroup.procs && exec \"$@\"");
+    let mut machine = command([
+        "sh",
+        "-c",
+        &enter,
+        "sh",
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        "--private-network",
+        "--volatile=overlay",
+    ]);
+    machine.args(["--register=no", "--keep-unit", "--console=pipe", "-D", &path(tree.to_owned())]);
+    machine.args(&binds).arg("systemd.wants=contract.service");
+    let ended = node.spawn("nspawn", &mut machine).unwrap().wait(4 * PATIENCE);
+    let said = fs::read_to_string(results.join("log")).unwrap_or_default();
+    let nspawn = fs::read_to_string(node.log_path("nspawn")).unwrap_or_default();
+    let _ = node.run(["find", &group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]); // at worst it stays, empty
+    (results.join("well").exists(), format!("{said}\n{nspawn}\n{ended:?}"))
+}
+
+#[test]
+fn the_systemd_backend_keeps_the_contract() {
+    let tree = PathBuf::from(HERE).join("../build/debian12");
+    if !tree.join("INSTALLED").exists() {
+        skipped("the_systemd_backend_keeps_the_contract", "there is no build/debian12; tests/debian12.sh makes it");
+        return;
+    }
+    let (well, said) = boot(
+        "services-systemd",
+        &tree,
+        &[
+            "ip -n amphora-haproxy link set lo up",
+            // The system bus, and then without it.
+            &format!("{PROGRAM} contract:: units:: --ignored --test-threads=4"),
+            "systemctl stop dbus.socket dbus.service",
+            &format!("{PROGRAM} contract::a_ --ignored --test-threads=4"),
+        ],
+    );
+    assert!(well, "{said}");
+    assert!(said.contains("12 passed") && said.contains("6 passed"), "{said}");
+}
