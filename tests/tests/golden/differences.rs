@@ -22,7 +22,12 @@ pub(crate) fn check(cases: &[Case], answers: &[[String; 2]]) {
         let reasons: Vec<_> = REASONS.iter().filter(|reason| reason.covers(&case.name)).collect();
         if reasons.len() != 1 {
             let titles: Vec<_> = reasons.iter().map(|reason| reason.title).collect();
-            wrong.push(format!("{:?}, {}: {} reasons {titles:?}\n  theirs {theirs}\n  ours   {ours}", case.name, case.shown, reasons.len()));
+            wrong.push(format!(
+                "{:?}, {}: {} reasons {titles:?}\n  theirs {theirs}\n  ours   {ours}",
+                case.name,
+                case.shown,
+                reasons.len()
+            ));
         }
     }
     for reason in REASONS {
@@ -63,7 +68,8 @@ fn render(number: usize, different: &[(&Case, &[String; 2])]) -> String {
         number - different.len()
     );
     for reason in REASONS {
-        let _ = write!(text, "\n## {}\n\n{}\n\n| request | Octavia's | ours |\n|---|---|---|\n", reason.title, reason.why);
+        let _ =
+            write!(text, "\n## {}\n\n{}\n\n| request | Octavia's | ours |\n|---|---|---|\n", reason.title, reason.why);
         // Requests that are answered alike by each share a row.
         let mut rows: Vec<(&[String; 2], Vec<String>)> = Vec::new();
         for (case, answers) in different.iter().filter(|(case, _)| reason.covers(&case.name)) {

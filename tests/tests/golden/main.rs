@@ -8,6 +8,7 @@ mod differences;
 mod pair;
 mod raw;
 mod reasons;
+mod takeover;
 
 use lab::octavia::environment;
 

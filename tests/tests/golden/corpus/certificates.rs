@@ -21,16 +21,34 @@ pub(crate) fn cases() -> Vec<Case> {
         upload("certificate, any bytes", &path("bytes.pem"), [0xff, 0xfe, 0x00, 0x80]),
         ask("certificate's digest, any bytes", "GET", &path("bytes.pem")),
         request("certificate as JSON", "PUT", &path("j.pem"), "Content-Type: application/json\r\n", "{\"a\":"),
-        request("certificate as a form", "PUT", &path("f.pem"),
-            "Content-Type: application/x-www-form-urlencoded\r\n", "a=b&c=d"),
+        request(
+            "certificate as a form",
+            "PUT",
+            &path("f.pem"),
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            "a=b&c=d",
+        ),
         ask("certificate's digest, sent as a form", "GET", &path("f.pem")),
         ask("certificate to delete", "DELETE", &path("a.pem")),
         ask("certificate, deleted", "GET", &path("a.pem")),
         ask("certificate, deleted twice", "DELETE", &path("a.pem")),
     ];
     for name in [
-        "a.pem.sh", "a.PEM", "a", "pem", ".pem", "xpem", "a%20b.pem", "%c3%a4.pem", "a%00.pem", "%ff.pem", "..%2fa.pem",
-        "..%5ca.pem", "%2e%2e%2fa.pem", "a.pem%0a", "a.pem/b.pem",
+        "a.pem.sh",
+        "a.PEM",
+        "a",
+        "pem",
+        ".pem",
+        "xpem",
+        "a%20b.pem",
+        "%c3%a4.pem",
+        "a%00.pem",
+        "%ff.pem",
+        "..%2fa.pem",
+        "..%5ca.pem",
+        "%2e%2e%2fa.pem",
+        "a.pem%0a",
+        "a.pem/b.pem",
     ] {
         cases.push(upload(&format!("certificate named {name}"), &path(name), "abc"));
         cases.push(ask(&format!("digest of certificate named {name}"), "GET", &path(name)));

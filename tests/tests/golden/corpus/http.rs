@@ -43,9 +43,19 @@ pub(crate) fn cases() -> Vec<Case> {
                  chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
             ),
         ),
-        request("an upload that expects to be told", "PUT", "/1.0/loadbalancer/http/certificates/expects.pem",
-            "Expect: 100-continue\r\n", "abc"),
-        request("an unknown expectation", "PUT", "/1.0/loadbalancer/http/certificates/expects.pem",
-            "Expect: miracles\r\n", "abc"),
+        request(
+            "an upload that expects to be told",
+            "PUT",
+            "/1.0/loadbalancer/http/certificates/expects.pem",
+            "Expect: 100-continue\r\n",
+            "abc",
+        ),
+        request(
+            "an unknown expectation",
+            "PUT",
+            "/1.0/loadbalancer/http/certificates/expects.pem",
+            "Expect: miracles\r\n",
+            "abc",
+        ),
     ]
 }

@@ -12,10 +12,20 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![
         ask("plug VIP: nothing", "POST", VIP),
         request("plug VIP: no content type", "POST", VIP, "", good.replace("{nic}", "fa:16:3e:ff:ff:ff")),
-        request("plug VIP: as text", "POST", VIP, "Content-Type: text/plain\r\n",
-            good.replace("{nic}", "fa:16:3e:ff:ff:ff")),
-        request("plug VIP: as JSON of another name", "POST", VIP, "Content-Type: application/vnd.x+json\r\n",
-            good.replace("{nic}", "fa:16:3e:ff:ff:ff")),
+        request(
+            "plug VIP: as text",
+            "POST",
+            VIP,
+            "Content-Type: text/plain\r\n",
+            good.replace("{nic}", "fa:16:3e:ff:ff:ff"),
+        ),
+        request(
+            "plug VIP: as JSON of another name",
+            "POST",
+            VIP,
+            "Content-Type: application/vnd.x+json\r\n",
+            good.replace("{nic}", "fa:16:3e:ff:ff:ff"),
+        ),
         request("plug VIP: any bytes", "POST", VIP, "Content-Type: application/json\r\n", [0xff, 0x00, 0xfe]),
     ];
     for (name, body) in [

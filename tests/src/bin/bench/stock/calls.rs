@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{
-    Amphora, Place, amphora::FRONTEND_NIC, command,
-};
+use lab::{Amphora, Place, amphora::FRONTEND_NIC, command};
 
 use super::{LB, Stock};
 use crate::{
@@ -60,13 +58,24 @@ pub(crate) fn plug_vip(stock: &Stock, report: &mut Report) -> Result<()> {
         if round > 0 {
             // It has no call for it; what it keeps is in these two files.
             put_back(peer)?;
-            peer.node().run(["rm", "-f", "/var/lib/octavia/plugged_interfaces", "/etc/octavia/interfaces/eth1.json"])?;
+            peer.node().run([
+                "rm",
+                "-f",
+                "/var/lib/octavia/plugged_interfaces",
+                "/etc/octavia/interfaces/eth1.json",
+            ])?;
         }
         theirs.push(plug(peer)?);
     }
     let how = "as the controller sends it for `SINGLE`, on a new connection. Floor: the Python agent";
     let both = (&ours.into(), &theirs.into());
-    report.times("plug VIP v4 beside the Python agent, p50", Target::Time(Duration::from_millis(30)), Samples::p50, both, how);
+    report.times(
+        "plug VIP v4 beside the Python agent, p50",
+        Target::Time(Duration::from_millis(30)),
+        Samples::p50,
+        both,
+        how,
+    );
     Ok(())
 }
 
@@ -93,7 +102,13 @@ pub(crate) fn start_listener(stock: &Stock, report: &mut Report) -> Result<()> {
     let Some(peer) = stock.peer() else { return Ok(()) };
     let (their_upload, their_starts) = rounds(peer)?;
     let how = "Floor: the Python agent, with a script that runs the commands of its unit in systemd's place";
-    report.times("start listener beside the Python agent, p50", Target::None, Samples::p50, (&starts, &their_starts.into()), how);
+    report.times(
+        "start listener beside the Python agent, p50",
+        Target::None,
+        Samples::p50,
+        (&starts, &their_starts.into()),
+        how,
+    );
     let how = "one call each; both have haproxy check it. Floor: the Python agent";
     report.time("haproxy upload beside the Python agent", Target::None, (upload, their_upload), how);
     Ok(())
@@ -114,7 +129,10 @@ fn own_start(stock: &Stock) -> Result<Samples> {
         if !started.success() {
             return Err("haproxy does not start by hand".into());
         }
-        inside.run(["sh", "-c", &format!("kill $(cat {pid}); while kill -0 $(cat {pid}) 2>/dev/null; do sleep 0.01; done")])?;
+        // The file is written by the daemon, which is a moment later.
+        let end = "until p=$(cat $0 2>/dev/null) && [ -n \"$p\" ]; do sleep 0.01; done; rm $0; kill $p; \
+                   while kill -0 $p 2>/dev/null; do sleep 0.01; done";
+        inside.run(["sh", "-c", end, pid])?;
         Ok(took)
     };
     Ok((0..10).map(one).collect::<Result<Vec<_>>>()?.into())

@@ -5,13 +5,7 @@ use std::{thread, time::Duration};
 use lab::{Amphora, Place, command};
 
 use super::Stock;
-use crate::{
-    Result,
-    floors::insist,
-    heartbeats::cpu,
-    http::pss,
-    report::Report,
-};
+use crate::{Result, floors::insist, heartbeats::cpu, http::pss, report::Report};
 
 /// What the agents use and weigh with one load balancer and heartbeats every 3 s. Ours alone is measured by
 /// [`crate::heartbeats`].
@@ -32,7 +26,13 @@ pub(crate) fn beside_the_peer(stock: &Stock, report: &mut Report) -> Result<()> 
     let took = |n: usize| (after[n] - before[n]).as_secs_f64() * 1e3;
     let how = "one load balancer, heartbeats every 3 s; all threads' time on a processor by schedstat, of every process of \
                the agent's name. Floor: the Python agent, in the same minute";
-    report.amount("CPU of an idle minute beside the Python agent", ("<= 20 ms", Some(20.0)), (took(0), Some(took(1))), "ms", how);
+    report.amount(
+        "CPU of an idle minute beside the Python agent",
+        ("<= 20 ms", Some(20.0)),
+        (took(0), Some(took(1))),
+        "ms",
+        how,
+    );
     let ours = pss(stock.ours(), "amphora-agent")? + pss(stock.ours(), "exe")?;
     let theirs = pss(peer, "amphora-agent")?;
     let proxys = pss(peer, "prometheus-prox")?;

@@ -41,7 +41,13 @@ pub(crate) fn details(stock: &Stock, report: &mut Report) -> Result<()> {
     })?;
     let how = "one client, a new mTLS connection each, blocks of 10 in turn; one load balancer runs. Floor: a rustls loop that \
                answers a new connection with the same bytes";
-    report.times("new mTLS connection + `GET /1.0/details`, p50", Target::Ratio(1.5), Samples::p50, (&ours, &theirs), how);
+    report.times(
+        "new mTLS connection + `GET /1.0/details`, p50",
+        Target::Ratio(1.5),
+        Samples::p50,
+        (&ours, &theirs),
+        how,
+    );
     let Some(peer) = stock.peer() else { return Ok(()) };
     let server = stock.server(peer, None)?;
     let theirs = stock.as_controller(|| each(&server, &request, 30))?.into();
@@ -105,7 +111,11 @@ pub(crate) fn large_body(stock: &Stock, report: &mut Report) -> Result<()> {
     if let Some(peer) = stock.peer() {
         let (status, growth, took, blocked) = large(stock, peer)?;
         floor = Some(growth);
-        how += &format!(". Floor: the Python agent, which answered {status} after {}; slowest {}", show(took), show(blocked));
+        how += &format!(
+            ". Floor: the Python agent, which answered {status} after {}; slowest {}",
+            show(took),
+            show(blocked)
+        );
     }
     if status != 400 {
         return Err(format!("a body of 200 MB was answered with {status}").into());
