@@ -31,6 +31,7 @@ demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lo
 
 test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/fetch-gobgp4.sh build/gobgp4 || echo "SKIPPED: everything with gobgpd 4.x: see the line above"
+	@tests/debian12.sh build/debian12 || echo "SKIPPED: everything under systemd: see the line above"
 	@tests/octavia/install.sh build/octavia || echo "SKIPPED: everything with the real Octavia: see the line above"
 	cargo test --locked --workspace --features amphora-agent/crash-points
 

@@ -3,8 +3,8 @@
 # Their services are not started: the lab runs its own, in namespaces.
 set -eu
 
-packages="bird2 debootstrap frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 iputils-ping keepalived libc6-dev \
-nftables openssl procps python3-venv systemd-container tcpdump"
+packages="bird2 debootstrap dhcpcd-base dnsmasq-base frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 \
+iputils-ping keepalived libc6-dev nftables openssl procps python3-venv systemd-container tcpdump"
 
 missing=
 for package in $packages; do

@@ -3,9 +3,9 @@
 //! Blocking, so that the heartbeats' thread can use it too; elsewhere it belongs on a blocking task.
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{self, Read as _, Seek as _},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -62,7 +62,10 @@ pub fn run(command: &mut Command, inside: Option<&Namespace>, input: &[u8], with
 }
 
 fn memory(name: &str) -> io::Result<File> {
-    Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC)?.into())
+    let file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+    // It starts as 0777, and there are programs that read no configuration from what could be a program (keepalived).
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 fn wait(child: &mut Child, within: Duration) -> io::Result<Option<ExitStatus>> {

@@ -4,18 +4,25 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use netns::Namespace;
 
-use crate::{child, services::Sandbox};
+use crate::{
+    child,
+    services::{self, Sandbox, Service, ServiceError, ServiceName, Services, Status},
+};
 
 /// Where Debian, Ubuntu and Red Hat have it (`KEEPALIVED_CMD` in `octavia/common/constants.py`).
 pub const PROGRAM: &str = "/usr/sbin/keepalived";
 
 /// How long a test may take; it takes some ten milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a start may take.
+const START: Duration = Duration::from_secs(30);
+/// How often a start is looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// keepalived's own exit codes (`lib/bitops.h`, `lib/scheduler.h` of its sources): something is wrong with the
 /// configuration, or only with the owner or place of a script in it.
@@ -31,20 +38,69 @@ const PRELUDE: &str = "global_defs {\n  script_user root\n  enable_script_securi
 const OF_THE_TEXT: [&str; 8] =
     ["Unknown ", "missing '", "Unexpected '", "nvalid ", "not valid", "must be set", "outside range", "Truncating "];
 
-/// The command line of a keepalived with this configuration and these options for its pid files. In the foreground, and
-/// saying what it does on its output too: a start that fails is judged by that. `facility` is a number of `LOG_LOCAL`.
+/// A keepalived with this configuration and these options for its pid files, as a service. In the foreground, and saying
+/// what it does on its output too: a start that fails is judged by that. `facility` is a number of `LOG_LOCAL`.
 #[must_use]
-pub fn command(configuration: &Path, facility: u8, pids: &[(&str, PathBuf)]) -> Vec<String> {
+pub fn service(
+    name: ServiceName,
+    description: &str,
+    configuration: &Path,
+    facility: u8,
+    pids: &[(&str, PathBuf)],
+) -> Service {
     let start =
         [PROGRAM, "--dont-fork", "--log-console", &format!("--log-facility={facility}"), "-f"].map(str::to_owned);
     let path = |path: &Path| path.display().to_string();
     let pids = pids.iter().flat_map(|(option, pid)| [(*option).to_owned(), path(pid)]);
-    start.into_iter().chain([path(configuration)]).chain(pids).collect()
+    let command = start.into_iter().chain([path(configuration)]).chain(pids).collect();
+    let writable = configuration.parent().unwrap_or(Path::new("/"));
+    Service {
+        notify: notifies(),
+        // It looks its host's name up before it does anything (for the sender of mails nobody asked for), in a namespace
+        // that often has no way to a name server: 5 s for each try of each server, without VRRP.
+        environment: [("RES_OPTIONS".to_owned(), "timeout:1 attempts:1".to_owned())].into(),
+        sandbox: sandbox(writable),
+        ..Service::new(name, description, command)
+    }
+}
+
+/// Whether it says `READY=1`: only to a parent that is systemd, whatever `NOTIFY_SOCKET` is (`check_parent_systemd` in
+/// its `lib/systemd.c`).
+fn notifies() -> bool {
+    services::systemd::booted()
+}
+
+/// Starts it, and waits until one of these pid files names a keepalived: before that a SIGHUP would end it instead of
+/// having it read its configuration again. Its child's file says so; its own comes a moment too early.
+///
+/// # Errors
+/// The service's own.
+pub async fn start(services: &Services, name: &ServiceName, pid: &Path) -> Result<(), ServiceError> {
+    services.start(name).await?;
+    let begin = Instant::now();
+    while !notifies() && !is_running(pid) {
+        let what = "did not start";
+        match services.status(name).await? {
+            Status::Failed { why } => return Err(ServiceError::Failed { name: name.clone(), what, text: why }),
+            _ if begin.elapsed() < START => tokio::time::sleep(LOOK).await,
+            _ => return Err(ServiceError::TimedOut { name: name.clone(), what, text: String::new() }),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a pid file names a keepalived that runs: a process of that number may be anybody.
+#[must_use]
+pub fn is_running(pid: &Path) -> bool {
+    let pid = std::fs::read_to_string(pid).unwrap_or_default();
+    let number = pid.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
+    let name = number.map(|number| std::fs::read_to_string(format!("/proc/{number}/comm")).unwrap_or_default());
+    name.is_some_and(|name| name.trim_end().starts_with("keepalived"))
 }
 
 /// What keepalived needs: addresses, routes, rules and IPVS; packets of its own; the namespace its configuration names.
 #[must_use]
-pub fn sandbox(writable: &Path) -> Sandbox {
+fn sandbox(writable: &Path) -> Sandbox {
     let capabilities = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BROADCAST", "CAP_SYS_ADMIN", "CAP_KILL"];
     Sandbox {
         writable: vec![writable.to_owned()],
@@ -71,6 +127,11 @@ pub enum TestError {
 /// # Errors
 /// [`TestError::Refused`] with what keepalived says, each line once.
 pub fn test(configuration: &[u8], namespace: &Namespace) -> Result<(), TestError> {
+    // keepalived ends a line there, and would find nothing wrong with the rest.
+    if let Some(at) = configuration.iter().position(|byte| *byte == 0) {
+        let line = configuration[..at].split(|byte| *byte == b'\n').count();
+        return Err(TestError::Refused(format!("(Line {line}) a NUL byte")));
+    }
     let input = [PRELUDE.as_bytes(), configuration].concat();
     // From its standard input: it would leave a file of ours behind when it is killed.
     let mut command = Command::new(PROGRAM);
@@ -81,13 +142,15 @@ pub fn test(configuration: &[u8], namespace: &Namespace) -> Result<(), TestError
         }
         ended => ended.map_err(TestError::Io)?,
     };
+    let failed = |text: &str| Err(TestError::Io(io::Error::other(format!("it ended with {}: {text}", ended.status))));
     match ended.status.code() {
+        _ if ended.text.contains("/dev/stdin' is not a regular") => failed("it did not read its standard input"),
         Some(0 | CONFIG_TEST_SECURITY) => Ok(()),
         Some(CONFIG_TEST) => match complaints(&ended.text) {
             text if text.is_empty() => Ok(()),
             text => Err(TestError::Refused(text)),
         },
-        _ => Err(TestError::Io(io::Error::other(format!("it ended with {}: {}", ended.status, ended.text.trim())))),
+        _ => failed(ended.text.trim()),
     }
 }
 
@@ -103,7 +166,9 @@ fn complaints(text: &str) -> String {
     if lines.iter().any(|line| OF_THE_TEXT.iter().any(|words| line.contains(words))) {
         return lines.join("\n");
     }
-    lines.iter().for_each(|line| tracing::info!(line, "keepalived remarks on the configuration"));
+    for line in lines {
+        tracing::info!(line, "keepalived remarks on the configuration");
+    }
     String::new()
 }
 

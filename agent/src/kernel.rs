@@ -31,7 +31,7 @@ use crate::{
 pub const NAMESPACE: &str = "amphora-haproxy";
 
 /// Where our rules stand: before the kernel's own for `main` (32766), after whatever an operator sets.
-const RULE_PRIORITY: u32 = 32_000;
+pub const RULE_PRIORITY: u32 = 32_000;
 
 /// Where a NIC is.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ pub mod config;
 pub mod converge;
 mod crash;
 pub mod deadman;
+pub mod dhcp;
 pub mod files;
 pub mod firewall;
 pub mod haproxy;

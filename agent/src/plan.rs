@@ -133,6 +133,7 @@ pub struct Want {
 }
 
 /// What of it is there; only what is ours.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Have {
     /// Every NIC that is wanted, as far as it exists.

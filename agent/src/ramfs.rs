@@ -71,7 +71,9 @@ mod tests {
         let make = |name: &str, on: &[&str]| {
             let slaves = sys.path().join(name).join("slaves");
             fs::create_dir_all(&slaves).unwrap();
-            on.iter().for_each(|on| std::os::unix::fs::symlink(sys.path().join(on), slaves.join(on)).unwrap());
+            for on in on {
+                std::os::unix::fs::symlink(sys.path().join(on), slaves.join(on)).unwrap();
+            }
         };
         for name in ["ram0", "sda1", "zram0", "zram1"] {
             make(name, &[]);

@@ -146,7 +146,9 @@ impl Running {
         let old = self.current();
         let stale = keep(&old, &mut new);
         new.warnings.iter().for_each(|warning| tracing::warn!(%warning, "configuration"));
-        stale.iter().for_each(|what| tracing::warn!(what, "configuration"));
+        for what in &stale {
+            tracing::warn!(what, "configuration");
+        }
         let changed = changed(&old, &new);
         if changed.is_empty() {
             tracing::info!("configuration read again: nothing to change");

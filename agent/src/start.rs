@@ -13,22 +13,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, App, info::Versions},
-    config::{Config, Role, Sources},
+    config::{Config, Role, Runner, Sources},
     converge::Converge,
     deadman::{self, Lock},
+    dhcp,
     haproxy::Haproxy,
     heartbeat::Heartbeats,
     interfaces::import,
     kernel::{Kernel, NAMESPACE},
     owner::Owner,
-    prometheus,
+    programs, prometheus,
     reload::{ReloadError, Running, SetDebug},
     resolve::Policy,
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
-    services::{Backend, Direct, Places, Services},
+    services::{Backend, Direct, Places, Services, Settings, Systemd, systemd},
     speaker::{self, Link},
     state::LogError,
 };
@@ -114,7 +115,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         take_over(&config, &kernel, &owner).await?;
     }
 
-    let bind = config.api.bind;
+    let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
     let inside = kernel.inside().namespace().clone();
     let heartbeats = Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone())
@@ -130,7 +131,8 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let mut converge = tokio::spawn(converge.run());
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
-    let services = Services::new(Backend::Direct(Direct::open(places(&directory)).map_err(StartError::Services)?));
+    let services = services(runner, &directory).map_err(StartError::Services)?;
+    tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().read(Clone::clone)));
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
@@ -190,14 +192,30 @@ async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<()
     committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
 }
 
-fn places(directory: &Path) -> Places {
-    Places {
+/// Whoever runs haproxy and keepalived.
+fn services(runner: Runner, directory: &Path) -> io::Result<Services> {
+    let systemd = match runner {
+        Runner::Auto => systemd::booted(),
+        Runner::Systemd => true,
+        Runner::Direct => false,
+    };
+    tracing::info!(runner = if systemd { "systemd" } else { "the agent itself" }, "services");
+    if systemd {
+        let settings = Settings {
+            units: "/etc/systemd/system".into(),
+            namespace: Path::new("/run/netns").join(NAMESPACE),
+            agent: programs::own_path(),
+        };
+        return Ok(Services::new(Backend::Systemd(Systemd::open(settings)?)));
+    }
+    let places = Places {
         definitions: directory.join("services"),
         runtime: "/run/amphora-agent/services".into(),
         logs: "/var/log".into(),
         namespace: NAMESPACE.to_owned(),
         helper: "/proc/self/exe".into(),
-    }
+    };
+    Ok(Services::new(Backend::Direct(Direct::open(places)?)))
 }
 
 async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
@@ -253,7 +271,9 @@ fn reload(running: Arc<Running>) {
         match running.reload() {
             Ok(()) => {}
             Err(ReloadError::Unusable(problems)) => {
-                problems.iter().for_each(|problem| tracing::error!(%problem, "{stays}"));
+                for problem in problems {
+                    tracing::error!(%problem, "{stays}");
+                }
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{stays}"),
         }

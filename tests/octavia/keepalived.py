@@ -1,11 +1,11 @@
 """Renders keepalived configurations with Octavia's own templaters, as the controller does before it uploads them.
 
-    keepalived.py ASKED
+    keepalived.py ASKED RENDERED
 
-ASKED is JSON. {"vrrp": {"vip", "subnet": {"cidr", "gateway_ip"}, "additional": [{"ip_address", "subnet"}],
+ASKED is a JSON list of what to render. {"vrrp": {"vip", "subnet": {"cidr", "gateway_ip"}, "additional": [{"ip_address", "subnet"}],
 "amphorae": [{"vrrp_ip", "priority"}]}} gives one configuration for each amphora. {"lvs": {"listener_id", "vips",
 "protocol", "port", "monitor", "enabled", "members": [{"id", "ip_address", "port", "weight", "enabled"}]}} gives one;
-without "members" the listener has no pool. Printed is a JSON list of texts.
+without "members" the listener has no pool. The file RENDERED gets a JSON list of all the texts.
 """
 
 import json
@@ -100,8 +100,11 @@ def lvs(asked):
 
 def main():
     config.cfg.CONF(args=[], project="octavia", default_config_files=[])
-    asked = json.loads(sys.argv[1])
-    print(json.dumps(vrrp(asked["vrrp"]) if "vrrp" in asked else lvs(asked["lvs"])))
+    texts = []
+    for asked in json.loads(sys.argv[1]):
+        texts += vrrp(asked["vrrp"]) if "vrrp" in asked else lvs(asked["lvs"])
+    with open(sys.argv[2], "w", encoding="utf-8") as file:
+        json.dump(texts, file)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def listener(asked, lb):
         tls_ciphers=None, tls_versions=["TLSv1.2", "TLSv1.3"] if asked.get("certificate") else None,
         alpn_protocols=["http/1.1"] if asked.get("certificate") else None, allowed_cidrs=[], sni_containers=[],
         l7policies=[policy(asked)] if asked.get("redirect") else [], provisioning_status=constants.ACTIVE,
+        # What a listener gets by default, 50,000, takes more open files than a test machine may allow.
+        connection_limit=asked.get("connection_limit", 1000),
     )
     if asked.get("certificate"):
         made.tls_ciphers = config.cfg.CONF.api_settings.default_listener_ciphers

@@ -45,6 +45,11 @@ impl Receiver {
         Ok(Self { socket })
     }
 
+    /// The same socket for another thread.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self { socket: self.socket.try_clone().map_err(io("clone a socket"))? })
+    }
+
     /// Where it listens.
     pub fn address(&self) -> Result<SocketAddr> {
         self.socket.local_addr().map_err(io("local address"))

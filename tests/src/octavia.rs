@@ -1,13 +1,15 @@
 //! The real controller's client: Octavia's `AmphoraAPIClient1_0`, run in the fabric's controller node.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::addresses::Family;
 use crate::amphora::{API_PORT, Amphora};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io};
 use crate::fabric::Fabric;
 use crate::place::command;
 
@@ -89,4 +91,20 @@ pub fn call(fabric: &Fabric, amphora: &Amphora, calls: &[(&str, Value)]) -> Resu
         answers: answer["answers"].as_array().cloned().unwrap_or_default(),
     };
     Ok(answered.into_iter().map(called).collect())
+}
+
+/// A haproxy.cfg by Octavia's own templater, of a load balancer as `octavia/render.py` takes it.
+pub fn render(asked: &Value) -> Result<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/render.py");
+    let mut python = command([environment()?.join("bin/python")]);
+    python.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut python = python.spawn().map_err(io("start Octavia's templater"))?;
+    let mut stdin = python.stdin.take().expect("asked for a pipe above");
+    stdin.write_all(asked.to_string().as_bytes()).map_err(io("ask Octavia's templater"))?;
+    drop(stdin);
+    let output = python.wait_with_output().map_err(io("Octavia's templater"))?;
+    if !output.status.success() {
+        return Err(Error::Missing(format!("Octavia's templater: {}", String::from_utf8_lossy(&output.stderr))));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -202,3 +202,50 @@ fn octavias_client_stores_certificates_and_rotates_the_agents_own() {
     assert_eq!(node.read_file("/etc/octavia/certs/server.pem").unwrap(), new);
     assert_eq!(node.run(["stat", "-c", "%a", "/etc/octavia/certs/server.pem"]).unwrap(), "600\n");
 }
+
+#[test]
+fn octavias_client_plugs_networks_and_sets_rules() {
+    let Some(fabric) = fabric("octavias_client_plugs_networks_and_sets_rules") else { return };
+    let amphora = &fabric.amphorae[0];
+    let member = "fa:16:3e:00:02:02";
+    fabric.frontend.plug(amphora.node(), "ens8", Some(member)).unwrap();
+    let vip = addresses::FRONTEND.host(77).v4.to_string();
+    let mut vip_info = amphora.plug_body(addresses::vip(7));
+    vip_info.as_object_mut().unwrap().remove("frontend_ips");
+    vip_info["additional_vips"] = json!([]);
+    vip_info["is_sriov"] = true.into();
+    let port = |mac: &str, ips: Value| json!({ "mac_address": mac, "fixed_ips": ips, "mtu": 1500, "is_sriov": false });
+    let fixed =
+        |ip: &str, cidr: &str| json!({ "ip_address": ip, "subnet_cidr": cidr, "host_routes": [], "gateway": null });
+    let mut shared = port(&amphora.frontend_mac(), json!([fixed("10.3.0.5", "10.3.0.0/24")]));
+    shared["vip_net_info"] = vip_info.clone();
+    shared["vip_net_info"]["vip"] = vip.clone().into();
+    let network = |port: &Value| ("plug_network", json!({ "port": port }));
+    let rules =
+        |rules: Value| ("set_interface_rules", json!({ "ip_address": amphora.frontend(Family::V4), "rules": rules }));
+    let calls = [
+        ("plug_vip", json!({ "vip": vip, "net_info": vip_info })),
+        network(&port(member, json!([fixed("10.1.0.5", "10.1.0.0/24"), fixed("2001:db8:a::5", "2001:db8:a::/64")]))),
+        network(&port(member, json!([fixed("10.1.0.5", "10.1.0.0/24")]))),
+        network(&shared),
+        network(&port("fa:16:3e:ff:ff:ff", json!([]))),
+        network(&port(member, json!([fixed("nonsense", "10.1.0.0/24")]))),
+        rules(json!([{ "protocol": "TCP", "cidr": null, "port": 80 }])),
+        rules(json!([{ "protocol": "ICMP", "cidr": null, "port": 80 }])),
+    ];
+    let called = call(&fabric, amphora, &calls).unwrap();
+    ok(&called[0], 202);
+    for (n, details) in [
+        (1, "Plugged on interface eth2"),
+        (2, "Updated existing interface eth2"),
+        (3, "Updated existing interface eth1"),
+    ] {
+        ok(&called[n], 202);
+        assert_eq!(called[n].body(), json!({ "message": "OK", "details": details }));
+    }
+    raised(&called[4], "TimeOutException", 404);
+    raised(&called[5], "InvalidRequest", 400);
+    assert_eq!(called[5].body()["message"], "Invalid network port");
+    ok(&called[6], 200);
+    raised(&called[7], "InvalidRequest", 400);
+}

@@ -37,6 +37,9 @@ pub struct Whose {
     lb_id: String,
 }
 
+/// Accepted, with the digest of what was.
+type Stored = (StatusCode, [(HeaderName, String); 1], Json<Done>);
+
 /// What is to be done with whom.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
@@ -68,7 +71,7 @@ pub async fn upload(
     State(app): State<App>,
     whose: Result<Path<Whose>, PathRejection>,
     Large(body): Large,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Done>), ApiError> {
+) -> Result<Stored, ApiError> {
     let wrong = |what| ApiError::new(Status::BadRequest, "Invalid load balancer id", what);
     let Path(Whose { amphora_id, lb_id }) = whose.map_err(|_| wrong("amphora_id, lb_id: not UTF-8"))?;
     serves_by_haproxy(&app, &lb_id)?;
@@ -131,6 +134,9 @@ pub async fn act(
         }
         None => return Err(unknown(&lb_id)),
     };
+    if action != Action::Stop {
+        app.advertise_vips();
+    }
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(details) })))
 }
 

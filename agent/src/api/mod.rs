@@ -38,7 +38,7 @@ use crate::{
     resolve::Policy,
     services::Services,
     speaker::View,
-    state::VipMode,
+    state::{Desired, Plug, VipMode},
 };
 use error::{ApiError, Status};
 
@@ -106,6 +106,15 @@ impl App {
         let known = link.loopback || self.management.contains(&link.index);
         Ok(known
             || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && a.ip == connection))
+    }
+
+    /// Tells the neighbours where the VIPs are: those on a NIC, unless keepalived does.
+    pub fn advertise_vips(&self) {
+        if !self.policy.active_standby {
+            let here = |p: &&Plug| p.mode == VipMode::Interface;
+            let vips = |d: &Desired| d.plugs.values().filter(here).flat_map(|p| &p.vips).map(|v| v.ip).collect();
+            self.kernel.advertise(self.owner.shared().read(vips));
+        }
     }
 
     /// Waits until the kernel's part of `generation` is done for this NIC and none of these addresses is left that nobody

@@ -160,7 +160,8 @@ async fn start(app: &App) -> Result<Action, ServiceError> {
             reloaded => return reloaded.map(|()| Action::Reload),
         }
     }
-    app.services.start(&name).await.map(|()| Action::Start)
+    let started = keepalived::start(&app.services, &name, &vrrp::child_pid(&app.paths.base)).await;
+    started.map(|()| Action::Start)
 }
 
 /// Makes it durable whether this amphora is silent; the generation that has it.

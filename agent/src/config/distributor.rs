@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Distributor, Role, VipMode, options, reader::Reader};
+use super::{Distributor, Role, Runner, VipMode, options, reader::Reader};
 
 const SECTION: &str = "distributor";
 
@@ -10,6 +10,8 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     let role = reader.choice(SECTION, "role", &[("amphora", Role::Amphora), ("distributor", Role::Distributor)]);
     let modes = [("interface", VipMode::Interface), ("anycast", VipMode::Anycast), ("noarp", VipMode::Noarp)];
     let vip_mode = reader.choice(SECTION, "vip_mode", &modes);
+    let runners = [("auto", Runner::Auto), ("systemd", Runner::Systemd), ("direct", Runner::Direct)];
+    let services = reader.choice(SECTION, "services", &runners);
     let bgp = reader.document.sections.contains_key("bgp");
     announce(reader, bgp);
     if !bgp && vip_mode == Some(VipMode::Anycast) {
@@ -28,6 +30,7 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     Some(Distributor {
         role: role?,
         vip_mode: vip_mode?,
+        services: services?,
         allowed_prefixes: prefixes?,
         allowed_nexthops: nexthops?,
         require_ramfs: require_ramfs?,

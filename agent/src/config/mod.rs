@@ -19,7 +19,7 @@ mod upstream;
 pub use problem::{Place, Problem};
 pub use sources::{Flag, Sources};
 pub use types::{
-    Api, Bgp, Config, Controller, Distributor, Heartbeat, Logging, Paths, PeerConfig, Role, Secret, TlsVersion,
+    Api, Bgp, Config, Controller, Distributor, Heartbeat, Logging, Paths, PeerConfig, Role, Runner, Secret, TlsVersion,
     Topology, VipMode,
 };
 

@@ -55,6 +55,7 @@ pub(super) static KNOWN: &[Known] = &[
     known("distributor", "role", Text, Some("amphora")),
     known("distributor", "vip_mode", Text, Some("interface")),
     known("distributor", "announce", Text, None),
+    known("distributor", "services", Text, Some("auto")),
     known("distributor", "allowed_prefixes", List, None),
     known("distributor", "allowed_nexthops", List, None),
     known("distributor", "require_ramfs", Boolean, Some("false")),

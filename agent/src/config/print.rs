@@ -4,7 +4,7 @@ use std::fmt;
 
 use ::bgp::{Distance, Family};
 
-use super::{Config, PeerConfig, Role, TlsVersion, Topology, VipMode, ini};
+use super::{Config, PeerConfig, Role, Runner, TlsVersion, Topology, VipMode, ini};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,6 +61,12 @@ impl Config {
         out.option("role", role)?;
         out.option("vip_mode", vip_mode)?;
         out.option("announce", "api")?;
+        let services = match self.distributor.services {
+            Runner::Auto => "auto",
+            Runner::Systemd => "systemd",
+            Runner::Direct => "direct",
+        };
+        out.option("services", services)?;
         for (key, prefixes) in [
             ("allowed_prefixes", &self.distributor.allowed_prefixes),
             ("allowed_nexthops", &self.distributor.allowed_nexthops),

@@ -135,12 +135,25 @@ pub struct Distributor {
     pub role: Role,
     /// Where a VIP goes when the plug call does not say.
     pub vip_mode: VipMode,
+    /// Who runs haproxy and keepalived.
+    pub services: Runner,
     /// What may be announced; not empty with BGP.
     pub allowed_prefixes: Vec<IpNet>,
     /// What may be a next hop; empty stands for the front-end subnets. Not empty for role distributor.
     pub allowed_nexthops: Vec<IpNet>,
     /// Keys of load balancers are stored only where no disk is behind.
     pub require_ramfs: bool,
+}
+
+/// `services`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runner {
+    /// systemd where it runs this machine, else the agent.
+    Auto,
+    /// systemd.
+    Systemd,
+    /// The agent, as processes of its own.
+    Direct,
 }
 
 /// `role`

@@ -11,7 +11,7 @@ use crate::{
     services::{ServiceError, ServiceName, Services, Status},
 };
 
-/// How often a reload is tried that finds haproxy not running.
+/// How often a reload is tried that finds haproxy not running, or ending.
 const RELOADS: usize = 3;
 /// A haproxy that was started no longer ago has read the configuration a reload was asked for.
 const FRESH: Duration = Duration::from_secs(15);
@@ -71,26 +71,32 @@ pub(super) async fn reload(services: &Services, setting: &Setting, lb: &LbId) ->
         tracing::warn!(%lb, %error, "the state of haproxy's servers was not saved; the reload loses it");
     }
     crash::point("haproxy: before the reload");
-    let mut inactive = None;
+    let mut last = None;
     for _ in 0..RELOADS {
-        match tolerant(services.reload(&service).await) {
+        let asked = Instant::now();
+        let error = match tolerant(services.reload(&service).await) {
             Ok(()) => {
                 crash::point("haproxy: reloaded, not answered");
                 return Ok(Done::Reloaded);
             }
-            // It has crashed; whoever runs it starts it again (https://bugs.launchpad.net/octavia/+bug/2054666).
-            Err(error @ ServiceError::NotActive(_)) => inactive = Some(error),
+            Err(error @ (ServiceError::NotActive(_) | ServiceError::Failed { .. })) => error,
             Err(error) => return Err(failed(error)),
-        }
-        if back(services, &service).await.is_some_and(|since| since.elapsed() <= FRESH) {
+        };
+        // Has it crashed, before the reload or by it, then whoever runs it starts it again
+        // (https://bugs.launchpad.net/octavia/+bug/2054666).
+        let was_inactive = matches!(error, ServiceError::NotActive(_));
+        if let Some(since) = back(services, &service).await
+            && (since >= asked || (was_inactive && since.elapsed() <= FRESH))
+        {
             tracing::warn!(%lb, "haproxy crashed while it was to be reloaded, and was started anew; its log says why");
             return Ok(Done::Reloaded);
         }
         if !runs(services, &service).await.map_err(failed)? {
             return start(services, setting, lb).await;
         }
+        last = Some(error);
     }
-    Err(failed(inactive.expect("only this goes on")))
+    Err(failed(last.expect("the loop ends early or with an error")))
 }
 
 async fn known(setting: &Setting, lb: &LbId) -> Result<(), Error> {

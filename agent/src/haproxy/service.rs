@@ -39,9 +39,8 @@ pub(super) fn service(paths: &Paths, lb: &LbId, amphora_id: &str) -> Service {
     "-Ws".clone_into(&mut command[1]);
     command.extend(["-p".to_owned(), text(&file(paths, lb, &format!("{lb}.pid")))]);
     let mut service = Service::new(ServiceName::haproxy(lb), "HAProxy Load Balancer", command);
-    let mut check = check(paths, &configuration, amphora_id);
-    check.insert(2, "-q".to_owned());
-    service.checks = vec![check];
+    // Upstream's says nothing (`-q`); what haproxy says is what a failed call answers.
+    service.checks = vec![check(paths, &configuration, amphora_id)];
     service.reload = ReloadSignal::Usr2;
     service.reload_forks = true;
     service.notify = true;

@@ -34,7 +34,7 @@ const BELOW: (usize, usize) = (9, 10);
 
 /// Why there is no heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Silence {
+pub(super) enum Silence {
     #[error("[health_manager] controller_ip_port_list is empty")]
     NoTarget,
     #[error("[health_manager] heartbeat_key is not set")]
@@ -74,12 +74,6 @@ impl Beats {
             unread: BTreeMap::new(),
             passed: 0,
         }
-    }
-
-    /// Whether this configuration is one to beat with.
-    #[expect(clippy::unused_self, reason = "it is about these heartbeats")]
-    pub(super) fn may_beat(&self, config: &Config) -> bool {
-        configured(config).is_ok()
     }
 
     /// Sends one, if one is to be sent. Reading and resolving end at `until`.
@@ -201,7 +195,7 @@ impl Beats {
 }
 
 /// The amphora's id and the key; or what is missing.
-fn configured(config: &Config) -> Result<(&str, &crate::config::Secret), Silence> {
+pub(super) fn configured(config: &Config) -> Result<(&str, &crate::config::Secret), Silence> {
     if config.heartbeat.controllers.is_empty() {
         return Err(Silence::NoTarget);
     }

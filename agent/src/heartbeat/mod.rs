@@ -107,10 +107,10 @@ async fn keep_beating(mut config: watch::Receiver<Arc<Config>>, mut beats: beat:
                         return;
                     }
                     let new = config.borrow_and_update().clone();
-                    let was_silent = !beats.may_beat(&current);
+                    let was_silent = beat::configured(&current).is_err();
                     current = new;
-                    if was_silent && beats.may_beat(&current) {
-                        break; // it was told where to, or the key
+                    if was_silent {
+                        break; // it may have been told where to, or the key
                     }
                 }
             }

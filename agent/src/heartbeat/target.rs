@@ -3,11 +3,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use tokio::{
-    net::UdpSocket,
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -30,7 +29,8 @@ pub struct Tally {
 pub(super) struct Targets {
     controllers: Vec<Controller>,
     next: usize,
-    sockets: [Option<UdpSocket>; 2],
+    /// Sockets the last heartbeats were sent from. They are kept for what the network may say of these.
+    sent: BTreeMap<Controller, UdpSocket>,
     names: BTreeMap<Controller, JoinHandle<io::Result<SocketAddr>>>,
 }
 
@@ -41,6 +41,7 @@ impl Targets {
             self.controllers = controllers.to_vec();
             self.next = 0;
             self.names.retain(|controller, _| controllers.contains(controller));
+            self.sent.retain(|controller, _| controllers.contains(controller));
         }
     }
 
@@ -65,16 +66,25 @@ impl Targets {
         false
     }
 
+    /// Sends, unless the last one was answered with an ICMP error, which is heard of only now: most likely nobody listens
+    /// there, and the next turn tries again.
+    ///
+    /// A datagram is sent at once or not at all, so time that reading has used up does not matter here.
+    ///
+    /// Each heartbeat has a socket of its own, so that it comes from the address this machine has now, and a connected
+    /// one, so that nobody but the target can send anything to it.
     async fn send_to(&mut self, controller: &Controller, datagram: &[u8], until: Instant) -> io::Result<()> {
+        if let Some(error) = self.sent.remove(controller).map(|before| before.take_error()).transpose()?.flatten() {
+            return Err(error);
+        }
         let address = self.resolve(controller, until).await?;
-        let socket = &mut self.sockets[usize::from(address.is_ipv6())];
         let any: IpAddr = if address.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        let socket = match socket {
-            Some(socket) => socket,
-            None => socket.insert(UdpSocket::bind(SocketAddr::new(any, 0)).await?),
-        };
-        let sent = timeout_at(until, socket.send_to(datagram, address)).await;
-        sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(drop)
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        socket.set_nonblocking(true)?;
+        socket.connect(address)?;
+        socket.send(datagram)?;
+        self.sent.insert(controller.clone(), socket);
+        Ok(())
     }
 
     /// The first address of a name, as upstream takes it. A resolver that takes longer than `until` goes on, and its
@@ -102,6 +112,8 @@ impl Targets {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use tokio::net::UdpSocket;
 
     use super::*;
 
@@ -141,6 +153,32 @@ mod tests {
         }
         targets.configure(&[unreachable]);
         assert!(!targets.send(&[9], Instant::now() + Duration::from_secs(30), |_, _| {}).await);
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_that_took_all_its_time_to_be_made_is_sent() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut targets = Targets::default();
+        targets.configure(&[controller("127.0.0.1", receiver.local_addr().unwrap().port())]);
+        let over = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        assert!(targets.send(&[1], over, |_, how| how.unwrap()).await);
+        assert_eq!(receiver.recv(&mut [0; 2]).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_target_where_nobody_listens_leaves_every_other_turn_to_the_next() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let both = [controller("127.0.0.1", gone), controller("127.0.0.1", receiver.local_addr().unwrap().port())];
+        let mut targets = Targets::default();
+        targets.configure(&both);
+        let mut noted = Vec::new();
+        for beat in 0..6_u8 {
+            let until = Instant::now() + Duration::from_secs(30);
+            targets.send(&[beat], until, |to, how| noted.push((to.port == gone, how.is_ok()))).await;
+        }
+        let (lost, sent, refused) = ((true, true), (false, true), (true, false));
+        assert_eq!(noted, [lost, sent, refused, sent, lost, sent, refused, sent]);
     }
 
     #[tokio::test]

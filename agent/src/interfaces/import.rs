@@ -26,6 +26,8 @@ pub fn read(paths: &Paths, there: &[Mac]) -> io::Result<Vec<Change>> {
     let (Some(base), Some(interfaces)) = (Directory::open(&paths.base)?, Directory::open(&directory(paths))?) else {
         return Ok(Vec::new());
     };
+    let lo = interfaces.read(&name("lo.json"))?.and_then(|text| Interface::from_json(&text).ok());
+    let routed: Vec<_> = lo.iter().flat_map(|lo| &lo.addresses).filter_map(ip).collect();
     let mut changes = Vec::new();
     for (interface, mac) in plugged(&base.read(&name(PLUGGED))?.unwrap_or_default(), there) {
         let Some(file) = Name::new(&format!("{interface}.json")) else { continue };
@@ -38,6 +40,15 @@ pub fn read(paths: &Paths, there: &[Mac]) -> io::Result<Vec<Change>> {
             None => continue,
         };
         match parsed.if_type {
+            Kind::Vip
+                if parsed
+                    .addresses
+                    .iter()
+                    .any(|a| a.octavia_owned == Some(false) && ip(a).is_some_and(|ip| routed.contains(&ip))) =>
+            {
+                // Its file is this agent's, and the state with it is gone: on the NIC it would answer ARP.
+                tracing::error!(%interface, "its VIP was a routed one; plug it anew");
+            }
             Kind::Vip => changes.extend(vip(&parsed, &interface, mac)),
             Kind::Backend => changes.push(network(&parsed, interface.clone(), mac, fixed_ips(&parsed, 0))),
             Kind::Lo | Kind::Other => {}
@@ -47,6 +58,10 @@ pub fn read(paths: &Paths, there: &[Mac]) -> io::Result<Vec<Change>> {
         changes.extend(rules.map(|rules| Change::Firewall(Firewall { interface: interface.clone(), rules })));
     }
     Ok(changes)
+}
+
+fn ip(address: &super::file::Address) -> Option<IpAddr> {
+    address.address.as_deref()?.parse().ok()
 }
 
 /// The lines `mac ethN`. Of several for one name, the NIC that is there is meant, or else the last.

@@ -26,9 +26,9 @@ use file::{Interface, Kind};
 pub(crate) use render::exploded;
 
 /// Octavia's `AMP_NET_DIR_TEMPLATE`.
-const DIRECTORY: &str = "/etc/octavia/interfaces";
+pub(crate) const DIRECTORY: &str = "/etc/octavia/interfaces";
 const PLUGGED: &str = "plugged_interfaces";
-const RULES: &str = "nftables-vip.rules";
+pub(crate) const RULES: &str = "nftables-vip.rules";
 
 /// Where the interfaces' files are: `agent_server_network_dir`.
 #[must_use]

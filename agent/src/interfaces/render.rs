@@ -125,20 +125,20 @@ fn on_nic(address: String, prefixlen: u8) -> Address {
     Address { address: Some(address), prefixlen: Some(prefixlen), ..Address::default() }
 }
 
-fn onlink() -> Option<Vec<String>> {
-    Some(vec!["onlink".to_owned()])
+fn onlink() -> Vec<String> {
+    vec!["onlink".to_owned()]
 }
 
 fn default(gateway: IpAddr, table: Option<u32>) -> Route {
     let dst = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-    Route { dst: dst.to_owned(), gateway: Some(gateway.to_string()), flags: onlink(), table, ..Route::default() }
+    Route { dst: dst.to_owned(), gateway: Some(gateway.to_string()), flags: Some(onlink()), table, ..Route::default() }
 }
 
 fn of_hosts(routes: &[HostRoute], table: Option<u32>) -> impl Iterator<Item = Route> + '_ {
     routes.iter().map(move |h| Route {
         dst: h.destination.to_string(),
         gateway: Some(h.nexthop.to_string()),
-        flags: onlink(),
+        flags: Some(onlink()),
         table,
         ..Route::default()
     })

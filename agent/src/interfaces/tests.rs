@@ -122,6 +122,10 @@ fn a_routed_vip_is_never_the_files_to_put_on_the_nic() {
     for address in eth1["addresses"].as_array().unwrap().iter().filter(|a| !a["octavia_owned"].is_null()) {
         assert_eq!(address["octavia_owned"], false, "{address}");
     }
+    let base = tempfile::tempdir().unwrap();
+    files.write(&paths(base.path())).unwrap();
+    let again = imported(import::read(&paths(base.path()), &[]).unwrap());
+    assert!(again.plugs.is_empty(), "nor is it taken over as one");
     let lo = json("lo.json");
     assert_eq!(lo["addresses"][0], json!({"address": "127.0.0.1", "prefixlen": 8}));
     assert_eq!(lo["addresses"][2], json!({"address": "2001:db8::7", "prefixlen": 128, "octavia_owned": false}));

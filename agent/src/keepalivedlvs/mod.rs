@@ -5,7 +5,10 @@ pub mod files;
 mod health;
 pub mod table;
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 pub use health::{Health, Pool, Stats, health, judge};
 
@@ -49,14 +52,22 @@ pub fn store(base: &Path, id: &LbId, configuration: &[u8], active_standby: bool)
 pub fn service(base: &Path, id: &LbId, facility: u8) -> Service {
     let lvs = directory(base);
     let [pid, vrrp, check] = pid_names(id).map(|file| lvs.join(file));
-    let command =
-        keepalived::command(&lvs.join(configuration_name(id)), facility, &[("-p", pid), ("-r", vrrp), ("-c", check)]);
-    Service {
-        notify: true,
-        before: vec![ServiceName::keepalived()],
-        sandbox: keepalived::sandbox(&lvs),
-        ..Service::new(ServiceName::keepalived_lvs(id), "UDP or SCTP listener by keepalived and LVS", command)
-    }
+    let service = keepalived::service(
+        ServiceName::keepalived_lvs(id),
+        "UDP or SCTP listener by keepalived and LVS",
+        &lvs.join(configuration_name(id)),
+        facility,
+        &[("-p", pid), ("-r", vrrp), ("-c", check)],
+    );
+    Service { before: vec![ServiceName::keepalived()], ..service }
+}
+
+/// The pid file that tells when a listener's keepalived can be reloaded: the checker's, or without a pool its own.
+fn ready_pid(base: &Path, id: &LbId) -> PathBuf {
+    let text = files::read(base, id).ok().flatten().unwrap_or_default();
+    let balances = !config::parse(&String::from_utf8_lossy(&text)).members.is_empty();
+    let [own, _, checker] = pid_names(id);
+    directory(base).join(if balances { checker } else { own })
 }
 
 /// Starts, stops or reloads a listener that has a configuration; the past participle for the answer.
@@ -83,14 +94,14 @@ pub async fn act(
         Action::Start => {
             // One that came with another agent's files has no service yet.
             services.install(&service(base, id, facility)).await?;
-            services.start(&name).await?;
+            keepalived::start(services, &name, &ready_pid(base, id)).await?;
             Ok(action.done())
         }
         Action::Reload => {
             services.install(&service(base, id, facility)).await?;
             match services.reload(&name).await {
                 Ok(()) => health::in_effect(base, id),
-                Err(ServiceError::NotActive(_)) => services.start(&name).await?,
+                Err(ServiceError::NotActive(_)) => keepalived::start(services, &name, &ready_pid(base, id)).await?,
                 Err(error) => return Err(error),
             }
             Ok("restarted")

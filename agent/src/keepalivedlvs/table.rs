@@ -34,7 +34,7 @@ pub struct Counters {
     pub bytes_out: u64,
 }
 
-/// Reads `/proc/net/ip_vs` (`ip_vs_info_seq_show` of net/netfilter/ipvs/ip_vs_ctl.c): addresses and ports are
+/// Reads `/proc/net/ip_vs` (`ip_vs_info_seq_show` of `net/netfilter/ipvs/ip_vs_ctl.c`): addresses and ports are
 /// hexadecimal, an IPv6 address stands in brackets.
 #[must_use]
 pub fn table(text: &str) -> Table {

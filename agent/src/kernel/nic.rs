@@ -39,6 +39,12 @@ impl Kernel {
         Ok(changed)
     }
 
+    /// Whether a NIC inside has an IPv4 address that nobody asked us for.
+    pub async fn has_lease(&self, mac: Mac) -> bool {
+        let (Ok(index), Ok(addresses)) = (self.index(mac).await, self.inside.addresses().await) else { return false };
+        addresses.iter().any(|a| a.index == index && a.ip.is_ipv4() && !a.ours && a.scope == netns::Scope::Global)
+    }
+
     /// Tells the neighbours that these addresses are here, each on the interface that has it: gratuitous ARP, unsolicited
     /// neighbour advertisement. An address on `lo` is anycast or local, and passed over. Nobody waits for it, and what
     /// fails is logged, as upstream has it.

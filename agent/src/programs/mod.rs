@@ -3,7 +3,9 @@
 //! Which of them it is, is said by the name it was called by (a link to it), or by its first argument:
 //! `amphora-agent haproxy-vrrp-check ...`. Anything else is the agent itself.
 
+mod dhcp_client;
 mod health_checker;
+mod interface;
 pub mod masquerade;
 mod netns;
 mod vrrp_check;
@@ -21,11 +23,13 @@ pub type Program = fn(&[OsString]) -> ExitCode;
 
 const PROGRAMS: &[(&str, Program)] = &[
     ("deadman", deadman),
+    ("dhcp-client", dhcp_client::main),
     ("prometheus-proxy", crate::prometheus::program),
     ("run-service", exec::run),
     ("reload-main", reload_main::run),
     ("amphora-netns", netns::run),
     ("amphora-health-checker", health_checker::main),
+    ("amphora-interface", interface::main),
     ("haproxy-vrrp-check", vrrp_check::main),
     ("lvs-masquerade", masquerade::main),
     ("lvs-masquerade.sh", masquerade::main),

@@ -91,7 +91,9 @@ fn an_unusable_one_changes_nothing_and_names_every_problem() {
         (site.main("agent_server_cert = /none.pem").into_bytes(), &["the API cannot have its TLS", "/none.pem"]),
     ] {
         let error = with_causes(&site.running.replace(&bad).unwrap_err());
-        words.iter().for_each(|word| assert!(error.contains(word), "{word} is not in {error}"));
+        for word in words {
+            assert!(error.contains(word), "{word} is not in {error}");
+        }
     }
     assert_eq!((fs::read(site.at("main.conf")).unwrap(), site.running.current()), (old, before));
     assert_eq!(site.running.freshness().stale, [""; 0], "the file on disk is in effect");

@@ -195,13 +195,13 @@ impl Server {
             let (router, peer, slot) = (router.clone(), peer.clone(), held.clone());
             async move { Ok::<_, Infallible>(answer(router, request, peer, deadline, slot).await) }
         });
-        let stream = Stream::new(tls, slot.clone(), limits.stalled_write);
+        let mut stream = Stream::new(tls, slot.clone(), limits.stalled_write);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
+            .serve_connection(TokioIo::new(&mut stream), service);
+        let mut connection = Box::pin(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             () = slot.wanted().cancelled() => None,
@@ -219,8 +219,20 @@ impl Server {
                 }
             }
         };
+        drop(connection);
+        let answered_early = match &ended {
+            Ok(()) => slot.has_unread(),
+            Err(error) => error.is_parse(), // hyper's own refusal of a head
+        };
         if let Err(error) = ended {
             tracing::debug!(%error, "the connection ended with an error");
+        }
+        if answered_early {
+            tokio::select! {
+                () = stream.drain() => {}
+                () = slot.wanted().cancelled() => {}
+                () = stop.cancelled() => {}
+            }
         }
     }
 }

@@ -13,9 +13,9 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
@@ -34,33 +34,28 @@ pub(super) struct Stream {
     patience: Duration,
     /// Runs while a write is stalled.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Runs, and counts down, after our end.
-    draining: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Stream {
     pub(super) fn new(inner: TlsStream<TcpStream>, slot: Arc<Slot>, patience: Duration) -> Self {
-        Self { inner, slot, patience, stalled: None, draining: None }
+        Self { inner, slot, patience, stalled: None }
     }
 
-    /// Takes what comes, not even decrypted, and drops it, until the client has ended too (or it is too much).
-    fn drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (until, left) = self.draining.get_or_insert_with(|| (Box::pin(sleep(DRAIN)), MAX_DRAIN));
-        let mut space = [0; 16 * 1024];
-        // In turns with others: a client that sends faster than this reads would keep the thread.
-        for _ in 0..64 {
-            if until.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+    /// Ends our side, then takes what comes, not even decrypted, and drops it, until the client has ended too (or it is too
+    /// much). A kernel that closes a socket with bytes unread resets it, and a client still sending loses the answer.
+    pub(super) async fn drain(&mut self) {
+        let _ = self.shutdown().await; // the client may have gone
+        let (tcp, _) = self.inner.get_mut();
+        let taken = async {
+            let (mut space, mut left) = (vec![0; 16 * 1024], MAX_DRAIN);
+            while let Ok(read) = tcp.read(&mut space).await
+                && read > 0
+                && left > 0
+            {
+                left = left.saturating_sub(read);
             }
-            let mut buf = ReadBuf::new(&mut space);
-            let read = ready!(Pin::new(&mut self.inner.get_mut().0).poll_read(cx, &mut buf));
-            *left = left.saturating_sub(buf.filled().len());
-            if read.is_err() || buf.filled().is_empty() || *left == 0 {
-                return Poll::Ready(());
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        };
+        let _ = timeout(DRAIN, taken).await; // either way it is over
     }
 
     /// Turns a write pending for too long into an error.
@@ -106,14 +101,8 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.draining.is_none() {
-            let result = Pin::new(&mut self.inner).poll_shutdown(cx);
-            ready!(self.bounded(cx, result))?;
-        }
-        if self.slot.has_unread() {
-            ready!(self.drain(cx));
-        }
-        Poll::Ready(Ok(()))
+        let result = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.bounded(cx, result)
     }
 }
 

@@ -1,8 +1,7 @@
 //! A request's body that remembers whether it was read to its end.
 //!
-//! An answer that comes before that (too large, no such URL) is followed by the end of the connection, and a kernel that
-//! closes a socket with bytes unread resets it: the client, still sending, would lose the answer. So the connection is
-//! told, and goes on taking and dropping what comes ([`super::stream`]).
+//! An answer that comes before that (too large, no such URL) is followed by the end of the connection, which then has to
+//! take what is still being sent ([`super::stream::Stream::drain`]).
 
 use std::{
     pin::Pin,

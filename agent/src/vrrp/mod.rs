@@ -21,6 +21,7 @@ use crate::{
 
 const CONFIGURATION: &str = "octavia-keepalived.conf";
 const PID: &str = "octavia-keepalived.pid";
+const CHILD_PID: &str = "octavia-keepalived.vrrp.pid";
 
 /// Whether all VIPs of this amphora are routed to it; before the first plug the configured mode tells.
 #[must_use]
@@ -60,14 +61,15 @@ pub fn is_running(base: &Path) -> io::Result<bool> {
 /// keepalived as a service. `facility` is the number of `LOG_LOCAL` for the amphora's own logs.
 #[must_use]
 pub fn service(base: &Path, facility: u8) -> Service {
-    let vrrp = base.join("vrrp");
-    let command = keepalived::command(&vrrp.join(CONFIGURATION), facility, &[("-p", vrrp.join(PID))]);
+    let (vrrp, pids) = (base.join("vrrp"), [("-p", base.join("vrrp").join(PID)), ("-r", child_pid(base))]);
     // haproxy's own services name this one as started after them.
-    Service {
-        notify: true,
-        sandbox: keepalived::sandbox(&vrrp),
-        ..Service::new(ServiceName::keepalived(), "VRRP by keepalived", command)
-    }
+    keepalived::service(ServiceName::keepalived(), "VRRP by keepalived", &vrrp.join(CONFIGURATION), facility, &pids)
+}
+
+/// The pid file of keepalived's child that speaks VRRP.
+#[must_use]
+pub fn child_pid(base: &Path) -> PathBuf {
+    base.join("vrrp").join(CHILD_PID)
 }
 
 fn directory(base: &Path) -> io::Result<Directory> {

@@ -31,10 +31,10 @@ pub fn update(base: &Path, leaving: Option<&LbId>) -> io::Result<()> {
     let name = name(HAPROXY);
     let lbs = loadbalancers::with_haproxy(base)?;
     if lbs.is_empty() {
-        return match keepalivedlvs::files::listeners(base)?.is_empty() {
-            true => directory.replace_program(&name, b"#!/bin/sh\nexit 1\n"),
-            false => directory.remove(&name),
-        };
+        if keepalivedlvs::files::listeners(base)?.is_empty() {
+            return directory.replace_program(&name, b"#!/bin/sh\nexit 1\n");
+        }
+        return directory.remove(&name);
     }
     let sockets = lbs.iter().filter(|lb| Some(*lb) != leaving).map(|lb| base.join(format!("{lb}.sock")));
     directory.replace_program(&name, haproxy_check(&crate::programs::own_path(), sockets).as_bytes())
@@ -78,8 +78,11 @@ exit $status
 }
 
 fn haproxy_check(program: &Path, sockets: impl Iterator<Item = PathBuf>) -> String {
-    let sockets: String = sockets.map(|socket| format!(" {}", quoted(&socket))).collect();
-    format!("#!/bin/sh\nexec {} haproxy-vrrp-check{sockets}\n", quoted(program))
+    let words: Vec<String> = [quoted(program), "haproxy-vrrp-check".to_owned()]
+        .into_iter()
+        .chain(sockets.map(|socket| quoted(&socket)))
+        .collect();
+    format!("#!/bin/sh\nexec {}\n", words.join(" "))
 }
 
 fn lvs_check(lvs: &Path) -> String {

@@ -16,29 +16,36 @@ use amphora_agent::{
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use rustls::version::{TLS12, TLS13};
 
+/// CVE-2019-17134, at the start and after the CA and the server's certificate were replaced.
 #[tokio::test]
 async fn nobody_without_a_certificate_of_our_ca_reaches_a_handler() {
     let front = Front::start(Limits::default());
-    let other = Authority::new();
-    let strangers = [
-        ("none", None),
-        ("self-signed", Some(Identity::self_signed())),
-        ("of another CA", Some(other.controller())),
-        ("expired", Some(front.ca.issue(pki::expired))),
-        ("not yet valid", Some(front.ca.issue(pki::not_yet_valid))),
-        ("for servers only", Some(front.ca.issue(|params| params.extended_key_usages = vec![ServerAuth]))),
-    ];
-    for version in [&TLS12, &TLS13] {
-        for (kind, identity) in &strangers {
-            let client = pki::client(&front.ca, identity.as_ref(), version);
-            // In TLS 1.3 connecting succeeds and the refusal comes with the first read.
-            let answer = front.get(&client, "/").await;
-            assert!(answer.as_ref().map_or(true, String::is_empty), "{kind}, {version:?}: {answer:?}");
+    let (first, renewed, other) = (&front.ca, Authority::new(), Authority::new());
+    for (ca, replaced) in [(first, &other), (&renewed, first)] {
+        fs::write(front.files.path().join("client_ca.pem"), &ca.pem).unwrap();
+        fs::write(front.files.path().join("server.pem"), ca.server().pem).unwrap();
+        let calls = front.calls();
+        let strangers = [
+            ("none", None),
+            ("self-signed", Some(Identity::self_signed())),
+            ("of another CA, or the one before", Some(replaced.controller())),
+            ("expired", Some(ca.issue(pki::expired))),
+            ("not yet valid", Some(ca.issue(pki::not_yet_valid))),
+            ("for servers only", Some(ca.issue(|params| params.extended_key_usages = vec![ServerAuth]))),
+        ];
+        for version in [&TLS12, &TLS13] {
+            for (kind, identity) in &strangers {
+                let client = pki::client(ca, identity.as_ref(), version);
+                // In TLS 1.3 connecting succeeds and the refusal comes with the first read.
+                let answer = front.get(&client, "/").await;
+                assert!(answer.as_ref().map_or(true, String::is_empty), "{kind}, {version:?}: {answer:?}");
+            }
         }
+        assert_eq!(front.calls(), calls);
+        let known = pki::client(ca, Some(&ca.controller()), &TLS13);
+        assert!(front.get(&known, "/").await.unwrap().starts_with("HTTP/1.1 200"));
+        assert_eq!(front.calls(), calls + 1);
     }
-    assert_eq!(front.calls(), 0);
-    assert!(front.get(&front.client(), "/").await.unwrap().starts_with("HTTP/1.1 200"));
-    assert_eq!(front.calls(), 1);
 }
 
 #[tokio::test]
@@ -155,4 +162,15 @@ fn unusable_files_are_named_with_what_they_lack() {
     check_identity(&good, (key.to_owned() + certificate).as_bytes()).unwrap(); // in either order
     assert!(matches!(check_identity(&good, certificate.as_bytes()), Err(TlsError::NoKey(..))));
     assert!(matches!(check_identity(&good, &[0xff; 64]), Err(TlsError::NoCertificate(_))));
+}
+
+#[test]
+fn a_certificate_that_no_client_would_take_is_refused_with_its_reason() {
+    let (ca, path) = (Authority::new(), Path::new("sent"));
+    let refused = |identity: &Identity| check_identity(path, identity.pem.as_bytes()).unwrap_err().to_string();
+    assert!(refused(&ca.issue(pki::expired)).contains("has expired"));
+    assert!(refused(&ca.issue(pki::not_yet_valid)).contains("not valid before"));
+    assert!(refused(&ca.controller()).contains("serverAuth"));
+    let leaf = check_identity(path, ca.server().pem.as_bytes()).unwrap();
+    assert!(leaf.is_for("amphora.test") && !leaf.is_for("another"));
 }

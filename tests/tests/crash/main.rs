@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lab::{Api, Family, TorKind, Wreck};
+use serde_json::json;
 
 use one::{One, PATIENCE};
 use walk::{Operation, walk};
@@ -73,6 +74,59 @@ fn an_agent_killed_at_any_step_of_an_interface_plug_or_unplug_completes_it_on_a_
     };
     let call = |api: &mut Api| lab.unplug(api);
     walk(&lab, &Operation { name: "unplug interface", before: &before, call: &call, after: &unplugged, again: 200 });
+}
+
+#[test]
+fn an_agent_killed_at_any_step_of_plugging_a_network_or_setting_rules_completes_it_on_a_retry() {
+    let lab = One::new("crash-network", TorKind::Bird);
+    let mac = lab.amphora().frontend_mac();
+    let port = |ips: &[&str]| {
+        let fixed: Vec<_> = ips.iter().map(|ip| json!({"ip_address": ip, "subnet_cidr": "10.1.0.0/24"})).collect();
+        json!({"mac_address": mac, "fixed_ips": fixed})
+    };
+    let ips = |texts: &[&str]| -> BTreeSet<IpAddr> { texts.iter().map(|t| t.parse().unwrap()).collect() };
+    let before = || {
+        lab.amphora().kill_agent().unwrap();
+        lab.forget();
+    };
+    let first = ["10.1.0.5", "10.1.0.6"];
+    let call = |api: &mut Api| api.post("/1.0/plug/network", &port(&first));
+    let after = |wreck: &Wreck| wreck.on_nics == ips(&first);
+    walk(&lab, &Operation { name: "plug network", before: &before, call: &call, after: &after, again: 202 });
+
+    let before = || {
+        if !lab.amphora().agent().unwrap().is_running() {
+            lab.start();
+        }
+        let mut api = lab.amphora().api().unwrap();
+        api.post("/1.0/plug/network", &port(&first)).unwrap().success().unwrap();
+        lab.amphora().kill_agent().unwrap();
+    };
+    let second = ["10.1.0.6", "10.1.0.7"];
+    let call = |api: &mut Api| api.post("/1.0/plug/network", &port(&second));
+    let after = |wreck: &Wreck| wreck.on_nics == ips(&second);
+    walk(&lab, &Operation { name: "update network", before: &before, call: &call, after: &after, again: 202 });
+
+    let table = || lab.amphora().haproxy_netns().unwrap().run(["nft", "list", "table", "inet", "amphora_table"]);
+    let rules = |port: u16| json!([{"protocol": "TCP", "cidr": null, "port": port}]);
+    let set = |api: &mut Api, port| api.put("/1.0/interface/10.1.0.6/rules", &rules(port));
+    let before = || {
+        if !lab.amphora().agent().unwrap().is_running() {
+            lab.start();
+        }
+        let mut api = lab.amphora().api().unwrap();
+        api.post("/1.0/plug/network", &port(&first)).unwrap().success().unwrap();
+        set(&mut api, 80).unwrap().success().unwrap();
+        lab.amphora().kill_agent().unwrap();
+    };
+    // At every moment it is one or the other, and never open.
+    let after = |_: &Wreck| {
+        let said = table().unwrap();
+        assert!(said.contains("policy drop") && (said.contains("dport 80 ") != said.contains("dport 81 ")), "{said}");
+        said.contains("dport 81 ")
+    };
+    let call = |api: &mut Api| set(api, 81);
+    walk(&lab, &Operation { name: "rules", before: &before, call: &call, after: &after, again: 200 });
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl One {
         if node.run(["test", "-e", &inside]).is_ok() {
             let inside = self.amphora().haproxy_netns().unwrap();
             // Its name there depends on how far the agent got.
-            for name in ["eth1", FRONTEND_NIC] {
+            for name in ["eth1", "eth2", FRONTEND_NIC] {
                 if inside.run(["ip", "link", "show", name]).is_ok() {
                     let mut home = vec!["ip", "link", "set", name, "down", "netns", "1"];
                     if name != FRONTEND_NIC {
@@ -101,7 +101,9 @@ impl One {
             }
             node.run(["ip", "netns", "delete", HAPROXY_NETNS]).unwrap();
         }
-        node.run(["sh", "-c", "rm -rf /var/lib/octavia/amphora-agent"]).unwrap();
+        // With the files of other programs, from which an agent without state takes over.
+        let files = "/var/lib/octavia/amphora-agent /var/lib/octavia/plugged_interfaces /etc/octavia/interfaces";
+        node.run(["sh", "-c", &format!("rm -rf {files}")]).unwrap();
     }
 
     pub(crate) fn look(&self) -> Wreck {

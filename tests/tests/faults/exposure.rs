@@ -34,10 +34,15 @@ fn nothing_listens_but_the_api_and_bgp_on_the_management_side_and_haproxy_inside
     let merge =
         |(address, program): &(String, String)| (address.replace("0.0.0.0", "*").replace("[::]", "*"), program.clone());
     assert_eq!(found.iter().map(merge).collect::<BTreeSet<_>>(), outside, "{found:?}");
-    assert_eq!(listeners(&inside(amphora)), of(&[]));
+    let proxy = ("127.0.0.1:9102", "amphora-agent"); // prometheus-proxy
+    lab::wait_for("the proxy for metrics", PATIENCE, || {
+        let found = listeners(&inside(amphora));
+        if found == of(&[proxy]) { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .unwrap();
     amphora.start_haproxy(&[vip().v4.into(), vip().v6.into()], 80).unwrap();
-    let both = [("203.0.113.7:80", "haproxy"), ("[2001:db8:100::7]:80", "haproxy")];
-    assert_eq!(listeners(&inside(amphora)), of(&both));
+    let all = [proxy, ("203.0.113.7:80", "haproxy"), ("[2001:db8:100::7]:80", "haproxy")];
+    assert_eq!(listeners(&inside(amphora)), of(&all));
     let udp = [amphora.node().run(["ss", "-Hlun"]).unwrap(), inside(amphora).run(["ss", "-Hlun"]).unwrap()];
     assert_eq!(udp, ["", ""], "and nothing by UDP");
 }

@@ -76,7 +76,9 @@ fn an_unusable_configuration_changes_nothing_and_says_what_is_wrong() {
         let said = reply.json();
         assert_eq!((reply.status, &said["message"]), (500, &json!("Unable to update amphora-agent configuration.")));
         let details = said["details"].as_str().unwrap();
-        words.iter().for_each(|word| assert!(details.contains(word), "{word} is not in {details}"));
+        for word in words {
+            assert!(details.contains(word), "{word} is not in {details}");
+        }
         assert!(!details.contains("canary"), "{details}");
         assert_eq!(main_file(amphora), old);
     }

@@ -42,7 +42,9 @@ fn wait_routes(tor: &Tor, family: Family, hops: &[std::net::IpAddr]) {
 }
 
 fn has_routes(tor: &Tor, amphora: &Amphora) {
-    [Family::V4, Family::V6].into_iter().for_each(|family| wait_routes(tor, family, &[amphora.frontend(family)]));
+    for family in [Family::V4, Family::V6] {
+        wait_routes(tor, family, &[amphora.frontend(family)]);
+    }
 }
 
 fn sessions(api: &mut Api) -> Vec<Value> {
@@ -136,11 +138,15 @@ fn peers_come_and_go_and_those_that_stay_the_same_hear_nothing_of_it() {
     };
     set(&format!("{base}{a}{b}{c}"));
     wait_sessions(&mut api, &["tor-0", "tor-1", "tor-2"]);
-    [second, third].into_iter().for_each(|tor| has_routes(tor, amphora));
+    for tor in [second, third] {
+        has_routes(tor, amphora);
+    }
     // One goes, and another has other communities: both at once.
     set(&format!("{base}{a}{b}communities = 64500:7\n"));
     wait_sessions(&mut api, &["tor-0", "tor-1"]);
-    [Family::V4, Family::V6].into_iter().for_each(|family| wait_routes(third, family, &[]));
+    for family in [Family::V4, Family::V6] {
+        wait_routes(third, family, &[]);
+    }
     let prefix = IpNet::from(std::net::IpAddr::from(addresses::vip(7).v4));
     wait_for("tor-1 sees the community", PATIENCE, || {
         match second.ask(&format!("show bgp ipv4 unicast {prefix} json")) {
@@ -152,7 +158,9 @@ fn peers_come_and_go_and_those_that_stay_the_same_hear_nothing_of_it() {
     // What needs a restart is kept and the rest is taken.
     set(&format!("{base}{a}").replace("local_as = 64512", "local_as = 64513"));
     wait_sessions(&mut api, &["tor-0"]);
-    [Family::V4, Family::V6].into_iter().for_each(|family| wait_routes(second, family, &[]));
+    for family in [Family::V4, Family::V6] {
+        wait_routes(second, family, &[]);
+    }
     assert!(crate::support::log(amphora).contains("[bgp] local_as: takes effect when the agent is restarted"));
 
     let from_us = format!("src host {} and {NEWS}", amphora.management(Family::V4));

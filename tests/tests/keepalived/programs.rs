@@ -127,7 +127,7 @@ fn masquerading_is_per_interface_and_twice_is_once() {
             }
         }
         let text = rules(table);
-        assert_eq!(text.matches("masquerade").count(), 3, "two rules and the set's name in them, {text}");
+        assert_eq!(text.matches(" meta l4proto ").count(), 4, "each rule once, and none of the old: {text}");
         for rule in [
             "oifname @masqueraded meta l4proto udp masquerade",
             "oifname @masqueraded meta l4proto sctp masquerade",

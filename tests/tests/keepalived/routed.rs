@@ -68,7 +68,7 @@ fn vrrp_stop_withdraws_until_the_next_start_over_a_restart_of_the_agent() {
     wait_routes(tor, vip, &both);
     // Both silent: nobody has it.
     assert_eq!(say(&mut api, "stop"), "keepalived stoped");
-    assert_eq!(say(&mut apis[1], "stop"), "keepalived stoped");
+    assert_eq!(say(&mut both[1].api().unwrap(), "stop"), "keepalived stoped");
     wait_gone(tor, vip.v4.into());
     wait_gone(tor, vip.v6.into());
     assert!(both.iter().all(|amphora| amphora.pids("keepalived").unwrap().is_empty()));

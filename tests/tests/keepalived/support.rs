@@ -48,7 +48,7 @@ pub(crate) fn plug(amphora: &Amphora, api: &mut Api) {
 }
 
 /// Has Octavia's templaters render: see `tests/octavia/keepalived.py`. `None`, and said, without Octavia.
-pub(crate) fn rendered(test: &str, fabric: &Fabric, asked: &Value) -> Option<Vec<String>> {
+pub(crate) fn rendered(test: &str, fabric: &Fabric, asked: Vec<Value>) -> Option<Vec<String>> {
     let environment = match lab::octavia::environment() {
         Ok(environment) => environment,
         Err(error) => {
@@ -57,9 +57,13 @@ pub(crate) fn rendered(test: &str, fabric: &Fabric, asked: &Value) -> Option<Vec
         }
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/keepalived.py");
-    let python = environment.join("bin/python");
-    let said = fabric.controller.run([python.as_os_str(), script.as_os_str(), asked.to_string().as_ref()]).unwrap();
-    Some(serde_json::from_str(&said).unwrap())
+    let mut python = lab::command([environment.join("bin/python")]);
+    python.arg(script).args([Value::from(asked).to_string().as_str(), "/run/rendered.json"]);
+    let renderer = fabric.controller.spawn("render", &mut python).unwrap();
+    let ended = renderer.wait(PATIENCE * 3).unwrap(); // Python takes many seconds to import Octavia on a busy machine
+    assert!(ended.success(), "{ended}: {}", std::fs::read_to_string(renderer.log()).unwrap_or_default());
+    let rendered = fabric.controller.read_file("/run/rendered.json").unwrap();
+    Some(serde_json::from_str(&rendered).unwrap())
 }
 
 /// The VRRP configuration of each amphora; the first has the highest priority.
@@ -68,7 +72,7 @@ pub(crate) fn vrrp_configs(test: &str, fabric: &Fabric) -> Option<Vec<String>> {
         .map(|(amphora, priority)| json!({ "vrrp_ip": amphora.frontend(Family::V4), "priority": priority }))
         .collect();
     let subnet = json!({ "cidr": FRONTEND.v4, "gateway_ip": FRONTEND.host(tor_host(0)).v4 });
-    rendered(test, fabric, &json!({ "vrrp": { "vip": vip().v4, "subnet": subnet, "amphorae": amphorae } }))
+    rendered(test, fabric, vec![json!({ "vrrp": { "vip": vip().v4, "subnet": subnet, "amphorae": amphorae } })])
 }
 
 /// keepalived's main process in this amphora, by its pid file; whether it runs is another question.

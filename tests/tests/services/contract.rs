@@ -23,7 +23,7 @@ fn a_start_returns_when_it_serves_and_a_second_changes_nothing() {
         case.services.start(&case.name).await.unwrap();
         assert_eq!(case.answer().unwrap(), "one", "at once: nobody has to wait");
         let pid = case.pid().await;
-        assert_eq!(events.recv().await.unwrap(), case.name);
+        while events.recv().await.unwrap() != case.name {} // systemd's other services are told of as well
         let (first, second) = tokio::join!(case.services.start(&case.name), case.services.start(&case.name));
         assert_eq!((first, second, case.pid().await), (Ok(()), Ok(()), pid));
         case.services.stop(&case.name).await.unwrap();

@@ -76,6 +76,18 @@ impl Case {
         places(&self.directory)
     }
 
+    /// The agent ends, `kill` ends every process, and the machine comes up again, without what was in `/run`.
+    pub(crate) async fn reboot(&mut self, kill: impl FnOnce(&Self)) {
+        let places = self.places();
+        let elsewhere = self.directory.join("nothing");
+        self.services = open(&elsewhere);
+        // The last agent's tasks end when they see that nobody can call them any more.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        kill(self);
+        fs::remove_dir_all(places.runtime).unwrap();
+        self.another_agent();
+    }
+
     fn configuration(&self) -> PathBuf {
         self.directory.join("haproxy.cfg")
     }

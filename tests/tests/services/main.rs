@@ -4,6 +4,7 @@
 
 mod contract;
 mod direct;
+mod faults;
 mod inside;
 mod systemd;
 mod units;

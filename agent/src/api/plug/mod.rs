@@ -24,9 +24,10 @@ use crate::{
         body::Whole,
         error::{ApiError, Fault, HttpFault, Status, with_causes},
     },
-    crash, interfaces,
+    crash, dhcp, interfaces,
     kernel::Place,
     server::Peer,
+    services::ServiceError,
     state::{Change, Desired, Plug, VipMode},
 };
 
@@ -78,6 +79,14 @@ pub async fn plug_vip(
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error plugging VIP", why))?;
     crash::point("plug: done, not acknowledged");
+    let asked = follow(&app, plug.mac, &plug.interface, plug.mode == VipMode::Interface).await;
+    match asked {
+        Err(error) if plug.mode != VipMode::Interface => {
+            // A routed VIP is bound without, and says why it is not announced.
+            tracing::warn!(error = &error as &dyn std::error::Error, "no front-end address by DHCP");
+        }
+        other => other.map_err(|e| failed("ask for an address by DHCP", &e))?,
+    }
     if plug.mode == VipMode::Interface && !app.policy.active_standby {
         app.kernel.advertise(plug.vips.iter().map(|v| v.ip).collect());
     }
@@ -138,6 +147,16 @@ fn details(plug: &Plug) -> String {
     format!("VIPs plugged on interface {}: {}", plug.interface, vips.join(", "))
 }
 
+/// Has a DHCP client for a NIC of which no IPv4 address was named, and has its lease waited for; or has none.
+async fn follow(app: &App, mac: Mac, interface: &netns::IfName, wait: bool) -> Result<(), ServiceError> {
+    let wanted = app.owner.shared().read(|d| dhcp::wanted(mac, d));
+    dhcp::set(&app.services, interface, wanted).await?;
+    if wanted && wait {
+        dhcp::wait(&app.kernel, mac).await;
+    }
+    Ok(())
+}
+
 fn failed(doing: &str, error: &dyn std::error::Error) -> ApiError {
     ApiError::new(Status::Internal, format!("Cannot {doing}"), with_causes(error))
 }
@@ -166,11 +185,15 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
     })?;
     let with_it =
         app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| p.vips.iter().map(|v| v.ip).collect::<Vec<_>>()));
+    let interface = app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| (p.mac, p.interface.clone())));
     let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, d)).await?;
     // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it.
     app.converged(committed.generation, None, &with_it.unwrap_or_else(|| vec![ip]))
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
+    if let Some((mac, interface)) = interface {
+        follow(&app, mac, &interface, false).await.map_err(|e| failed("end DHCP", &e))?;
+    }
     crash::point("unplug: done, not answered");
     Ok(Json(Done { message: "OK", details: None }))
 }

@@ -7,14 +7,14 @@ use axum::{Extension, Json, extract::State, http::StatusCode};
 use super::{
     Done, Found,
     decide::{free_name, without_nic},
-    find,
+    find, follow,
     port::{self, VipSubnet, WantedNetwork},
 };
 use crate::{
     api::{
         App,
         body::Whole,
-        error::{ApiError, Fault, HttpFault, Status},
+        error::{ApiError, Fault, HttpFault, Status, with_causes},
     },
     crash,
     owner::{Decision, Refusal},
@@ -46,18 +46,19 @@ pub async fn plug_network(
     Whole(body): Whole,
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
     let wanted = port::parse(&body)?;
-    let Found { here, inside, missing } = find(&app, wanted.mac, peer, |f, why| port::bad_body(f, why)).await?;
+    let Found { here, inside, missing } = find(&app, wanted.mac, peer, port::bad_body).await?;
     crash::point("network: checked");
     let mac = wanted.mac;
     let known = app.owner.shared().read(|d| {
         let half = d.networks.get(&mac).is_some_and(|n| !n.acknowledged);
         here.is_some() && !(half && d.plug_on(mac).is_none())
     });
-    let committed = app.owner.commit(move |d| decide(&wanted, d, here.as_deref(), &inside, &missing)).await?;
+    let committed = app.owner.commit(move |d| Ok(decide(&wanted, d, here.as_deref(), &inside, &missing))).await?;
     let plug = |c: &Change| if let Change::PlugNetwork(plug) = c { Some((**plug).clone()) } else { None };
     let plug = committed.changes.iter().find_map(plug).expect("a network that is taken is a change");
     let failed = |why| ApiError::new(Status::Internal, "Error plugging network", why);
     app.converged(committed.generation, Some(mac), &[]).await.map_err(failed)?;
+    follow(&app, mac, &plug.interface, true).await.map_err(|e| failed(with_causes(&e)))?;
     let ips: Vec<IpAddr> = plug.fixed_ips.iter().map(|f| f.ip).collect();
     app.kernel.settle(mac, &ips, SETTLE).await;
     app.kernel.advertise(ips);
@@ -76,7 +77,7 @@ fn decide(
     here: Option<&str>,
     inside: &BTreeSet<String>,
     missing: &[netns::Mac],
-) -> Decision<Refusal> {
+) -> Vec<Change> {
     let mut changes = Vec::new();
     let vip = desired.plug_on(wanted.mac);
     let before = desired.networks.get(&wanted.mac);
@@ -106,7 +107,7 @@ fn decide(
     };
     // Also when it is held already: a commit is what has everything tried again now, and what a retry waits for.
     changes.push(Change::PlugNetwork(Box::new(network)));
-    Ok(changes)
+    changes
 }
 
 /// The plug with the VIP's subnet as it is now, if that has changed. The other VIPs stay: the controller names none here.

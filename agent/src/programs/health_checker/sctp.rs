@@ -101,7 +101,7 @@ fn packet((from, to): (u16, u16), tag: u32, kind: [u8; 2], value: &[u8]) -> Vec<
     packet
 }
 
-/// CRC32c (RFC 9260 appendix A), bit by bit: it is over three dozen bytes.
+/// `CRC32c` (RFC 9260 appendix A), bit by bit: it is over three dozen bytes.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 })

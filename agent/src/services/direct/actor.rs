@@ -51,7 +51,8 @@ pub(super) enum Begin {
 pub(super) struct Actor {
     service: Service,
     places: Arc<Places>,
-    boot: String,
+    /// As it is on disk.
+    record: Record,
     socket: NotifySocket,
     status: watch::Sender<Status>,
     events: broadcast::Sender<ServiceName>,
@@ -66,14 +67,14 @@ impl Actor {
     pub(super) fn new(
         service: Service,
         places: Arc<Places>,
-        boot: String,
+        record: Record,
         status: watch::Sender<Status>,
         events: broadcast::Sender<ServiceName>,
     ) -> Result<Self, ServiceError> {
         let socket = NotifySocket::bind(places.socket(&service.name));
         let socket = socket.map_err(ServiceError::io(&service.name, "hear"))?;
         let (process, starts, retry) = (None, VecDeque::new(), None);
-        Ok(Self { service, places, boot, socket, status, events, process, starts, retry })
+        Ok(Self { service, places, record, socket, status, events, process, starts, retry })
     }
 
     /// Goes on until nobody can call any more, or until the service is removed.
@@ -162,15 +163,20 @@ impl Actor {
     }
 
     /// Remembers whether it is to run.
-    async fn want(&self, wanted: bool) -> Result<(), ServiceError> {
-        let (places, name) = (self.places.clone(), self.service.name.clone());
-        let record = Record { boot: self.boot.clone(), wanted };
+    async fn want(&mut self, wanted: bool) -> Result<(), ServiceError> {
+        self.remember(Record { wanted, ..self.record.clone() }).await?;
+        crash::point("service: wanted or not");
+        Ok(())
+    }
+
+    async fn remember(&mut self, record: Record) -> Result<(), ServiceError> {
+        let (places, name, new) = (self.places.clone(), self.service.name.clone(), record.clone());
         let write = move || match places.record(&name) {
-            Ok(Some(held)) if held == record => Ok(()),
-            _ => places.put_record(&name, &record),
+            Ok(Some(held)) if held == new => Ok(()),
+            _ => places.put_record(&name, &new),
         };
         blocking(write).await.map_err(ServiceError::io(&self.service.name, "remember"))?;
-        crash::point("service: wanted or not");
+        self.record = record;
         Ok(())
     }
 
@@ -181,6 +187,10 @@ impl Actor {
         self.tell(Status::Starting);
         match launch::launch(&self.service, &self.places, &self.socket).await {
             Ok(process) => {
+                crash::point("service: ready");
+                let ready = Record { ready: Some(process.identity()), ..self.record.clone() };
+                let remembered = self.remember(ready).await;
+                self.report(remembered); // it serves all the same; the next agent would start it anew
                 tracing::info!(service = %self.service.name, pid = process.pid, "started");
                 self.tell(Status::Active { pid: process.pid, since: process.since });
                 self.process = Some(process);

@@ -38,6 +38,9 @@ pub(super) struct Record {
     pub(super) boot: String,
     /// Whether it is to run.
     pub(super) wanted: bool,
+    /// The main process that was last ready, by its pid and start (`processes::Seen`). Any other was being started
+    /// by an agent that has died: nobody has heard whether it is ready.
+    pub(super) ready: Option<(u32, u64)>,
 }
 
 impl Places {

@@ -77,49 +77,50 @@ impl Direct {
             let others = made
                 .iter()
                 .filter(|(other, _)| service.after.contains(&other.name) || other.before.contains(&service.name));
-            others.map(|(_, (_, status))| status.subscribe()).collect::<Vec<_>>()
+            others.map(|(_, (_, _, status))| status.subscribe()).collect::<Vec<_>>()
         };
         let before: Vec<_> = made.iter().map(|(service, _)| before(service)).collect();
-        for ((service, (begin, status)), before) in made.into_iter().zip(before) {
-            direct.spawn(service, begin, status, before).map_err(io::Error::other)?;
+        for ((service, (begin, record, status)), before) in made.into_iter().zip(before) {
+            direct.spawn(service, begin, record, status, before).map_err(io::Error::other)?;
         }
         Ok(direct)
     }
 
     /// What a service begins with when the agent does: how it is, and what is to be done.
-    fn begin(&self, service: &Service) -> io::Result<(Begin, watch::Sender<Status>)> {
+    fn begin(&self, service: &Service) -> io::Result<(Begin, Record, watch::Sender<Status>)> {
         let record = self.0.places.record(&service.name).unwrap_or_else(|error| {
             tracing::warn!(service = %service.name, %error, "its record is unusable; it is to run");
             None
         });
-        let wanted = record.is_none_or(|record| record.boot != self.0.boot || record.wanted);
+        let record = record.filter(|record| record.boot == self.0.boot);
+        let record = record.unwrap_or_else(|| Record { boot: self.0.boot.clone(), wanted: true, ready: None });
         let main = processes::main_of(&service.name)?;
         let main = main.map(|seen| Process::adopt(&seen)).transpose()?.flatten();
-        let (begin, status) = match (wanted, main) {
-            (true, Some(process)) => {
+        let (begin, status) = match (record.wanted, main) {
+            (true, Some(process)) if record.ready == Some(process.identity()) => {
                 tracing::info!(service = %service.name, pid = process.pid, "found running");
                 let status = Status::Active { pid: process.pid, since: process.since };
                 (Begin::Running(process), status)
             }
-            (true, None) => (Begin::Start, Status::Starting),
+            (true, _) => (Begin::Start, Status::Starting), // which first kills what is left
             (false, Some(process)) => (Begin::Stop(process), Status::Inactive),
             (false, None) => (Begin::Rest, Status::Inactive),
         };
-        Ok((begin, watch::channel(status).0))
+        Ok((begin, record, watch::channel(status).0))
     }
 
     fn spawn(
         &self,
         service: Service,
         begin: Begin,
+        record: Record,
         status: watch::Sender<Status>,
         before: Vec<watch::Receiver<Status>>,
     ) -> Result<(), ServiceError> {
         let name = service.name.clone();
         let (calls, queue) = mpsc::channel(8);
         let unit = Unit { calls, status: status.subscribe() };
-        let (places, boot) = (self.0.places.clone(), self.0.boot.clone());
-        let actor = Actor::new(service, places, boot, status, self.0.events.clone())?;
+        let actor = Actor::new(service, self.0.places.clone(), record, status, self.0.events.clone())?;
         self.units().insert(name, unit);
         tokio::spawn(actor.run(begin, before, queue));
         Ok(())
@@ -132,11 +133,12 @@ impl Direct {
         if known && held.as_ref() == Some(service) {
             return Ok(false);
         }
-        let (places, boot, new) = (self.0.places.clone(), self.0.boot.clone(), service.clone());
+        let record = Record { boot: self.0.boot.clone(), wanted: false, ready: None };
+        let (places, first, new) = (self.0.places.clone(), record.clone(), service.clone());
         let write = move || {
             if !known {
                 // First, or an agent that finds the definition alone would take it for a new boot and start it.
-                places.put_record(&new.name, &Record { boot, wanted: false })?;
+                places.put_record(&new.name, &first)?;
                 crash::point("service: record written");
             }
             places.define(&new)
@@ -146,7 +148,7 @@ impl Direct {
         if known {
             self.call(name, Task::Change(Box::new(service.clone()))).await?;
         } else {
-            self.spawn(service.clone(), Begin::Rest, watch::channel(Status::Inactive).0, Vec::new())?;
+            self.spawn(service.clone(), Begin::Rest, record, watch::channel(Status::Inactive).0, Vec::new())?;
         }
         Ok(true)
     }

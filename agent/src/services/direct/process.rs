@@ -30,6 +30,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) since: Instant,
+    start: u64,
     pidfd: AsyncFd<OwnedFd>,
     /// `None` for one found: init reaps that.
     child: Option<Child>,
@@ -41,14 +42,20 @@ impl Process {
         let Some(pidfd) = open(seen.pid)? else { return Ok(None) };
         // The handle holds whoever has the number now.
         let same = processes::look(seen.pid).is_some_and(|now| now.start == seen.start && !now.zombie);
-        Ok(same.then(|| Self { pid: seen.pid, since: processes::started(seen), pidfd, child: None }))
+        Ok(same.then(|| Self { pid: seen.pid, since: processes::started(seen), start: seen.start, pidfd, child: None }))
     }
 
     fn of_child(child: Child) -> io::Result<Self> {
         let pid = child.id();
         // Not reaped yet, so the number is its.
         let pidfd = open(pid)?.ok_or_else(|| io::Error::other("a child is gone before it was reaped"))?;
-        Ok(Self { pid, since: Instant::now(), pidfd, child: Some(child) })
+        let start = processes::look(pid).map_or(0, |seen| seen.start);
+        Ok(Self { pid, since: Instant::now(), start, pidfd, child: Some(child) })
+    }
+
+    /// Its pid and start, which name it as long as the machine runs.
+    pub(super) fn identity(&self) -> (u32, u64) {
+        (self.pid, self.start)
     }
 
     /// Waits for its end.

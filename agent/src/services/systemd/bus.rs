@@ -1,9 +1,10 @@
 //! The connection to systemd: kept up by a task, its signals handed on.
 //!
-//! The system bus, or, as root and where no dbus-daemon runs, the socket at which systemd itself speaks D-Bus (the one
-//! `systemctl` uses). On the latter there is nobody to match signals: systemd sends it all of them.
+//! The system bus, so a dbus-daemon has to run. The socket at which systemd itself speaks D-Bus (`/run/systemd/private`,
+//! which `systemctl` uses) would spare it, but systemd 252 names its sender `org.freedesktop.systemd1` there, which is no
+//! unique name, and zbus refuses such messages.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use zbus::{Connection, Message, MessageStream, OwnedObjectPath, OwnedVariant, co
 
 use crate::{api::error::with_causes, services::ServiceName};
 
-const PRIVATE: &str = "/run/systemd/private";
+const DBUS: &str = "org.freedesktop.DBus";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
@@ -159,21 +160,10 @@ impl Bus {
 }
 
 async fn connect() -> zbus::Result<(Connection, MessageStream)> {
-    let connection = match Builder::system().build().await {
-        Ok(connection) => connection,
-        Err(error) => {
-            tracing::debug!(%error, "no system bus; systemd's own socket");
-            let socket =
-                std::os::unix::net::UnixStream::connect(PRIVATE).map_err(|e| zbus::Error::InputOutput(Arc::new(e)))?;
-            Builder::unix_stream(socket).p2p().build().await?
-        }
-    };
+    let connection = Builder::system().build().await?;
     let messages = MessageStream::from(&connection);
-    if connection.is_bus() {
-        for rule in RULES {
-            let bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
-            connection.call_method(Some(bus.0), bus.1, Some(bus.0), "AddMatch", &(rule)).await?;
-        }
+    for rule in RULES {
+        connection.call_method(Some(DBUS), "/org/freedesktop/DBus", Some(DBUS), "AddMatch", &(rule)).await?;
     }
     connection.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "Subscribe", &()).await?;
     Ok((connection, messages))

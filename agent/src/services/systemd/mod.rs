@@ -183,8 +183,9 @@ impl Systemd {
         if settings.units.join(file.as_str()).exists() {
             self.stop(name).await?;
             crash::point("service: stopped to be removed");
+            self.manager(name, "remove", "DisableUnitFiles", &([file.as_str()].as_slice(), false)).await?;
+            crash::point("service: disabled to be removed");
         }
-        self.manager(name, "remove", "DisableUnitFiles", &([file.as_str()].as_slice(), false)).await?;
         let directory = Directory::open_or_make(&settings.units).map_err(unable())?;
         directory.remove(&file).map_err(unable())?;
         self.manager(name, "remove", "Reload", &()).await?;

@@ -17,7 +17,7 @@ fn apply(
 ) -> String {
     let inside = inside.iter().map(ToString::to_string).collect();
     let missing: Vec<_> = missing.iter().map(|m| m.parse().unwrap()).collect();
-    for change in decide(wanted, desired, here, &inside, &missing).unwrap() {
+    for change in decide(wanted, desired, here, &inside, &missing) {
         desired.apply(change);
     }
     desired.networks[&wanted.mac].interface.to_string()
