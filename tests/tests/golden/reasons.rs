@@ -213,10 +213,10 @@ pub(crate) const REASONS: &[Reason] = &[
     },
     Reason {
         title: "Rules are read before they are taken",
-        why: "Of the first rules it gets the Python agent installs none: it only drops everything, and so never reads what \
-              they say. Here they are applied, so a network must be one. `vrrp` is what the controller writes; `VRRP` \
-              means the same.",
-        cases: &["rules: a cidr that is none", "rules: VRRP in upper case"],
+        why: "The Python agent writes its file first and fails with 500 when nft reads it; so does every later call that \
+              brings no rules, for the file stays. Here a network that is none is a 400 and changes nothing. `vrrp` is what \
+              the controller writes; `VRRP` means the same.",
+        cases: &["rules: a cidr that is none", "rules: none", "rules: VRRP in upper case"],
     },
     Reason {
         title: "An action of any bytes is not repeated",
