@@ -206,10 +206,9 @@ pub(crate) const REASONS: &[Reason] = &[
         cases: &["plug VIP: again, MAC in upper case", "plug VIP: again, a subnet that is none"],
     },
     Reason {
-        title: "Addresses",
-        why: "`lo` is up from the start: haproxy's peers and stick tables need it. An address with a zone is none that a VIP \
-              or port has, so it is refused rather than looked for.",
-        cases: &["interface of the loopback address", "interface of an address with a zone"],
+        title: "An address with a zone",
+        why: "No VIP and no port has one, so it is refused rather than looked for.",
+        cases: &["interface of an address with a zone"],
     },
     Reason {
         title: "Rules are read before they are taken",
