@@ -15,6 +15,7 @@ help: ## Show this
 	@echo
 	@echo "  KEEP=1 make demo       leaves the fabric up and says how to look around"
 	@echo "  TOR=bird make demo     with BIRD as the ToR instead of FRR"
+	@echo "  PEER=1 make bench      measures Octavia's own Python agent beside this one"
 	@echo "  make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS=ini"
 
 deps: ## Install the Debian packages that demo, test and bench need
@@ -36,6 +37,7 @@ test: deps build ## All tests, on real routers and speakers (as root)
 	cargo test --locked --workspace --features amphora-agent/crash-points
 
 bench: deps release ## Measure the figures of docs/bench.md (as root)
+	@[ "$(PEER)" != 1 ] || tests/octavia/install.sh build/octavia
 	cargo build --locked --release -p lab
 	@target/release/bench
 

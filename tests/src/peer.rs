@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::thread;
 
-use crate::amphora::Amphora;
+use crate::amphora::{Amphora, HAPROXY_NETNS};
 use crate::error::{Result, io};
 use crate::octavia::environment;
 use crate::place::command;
@@ -48,6 +48,10 @@ impl Peer {
             };
             install("systemctl", PROGRAMS)?;
             install("lvs-masquerade.sh", "/usr/local/bin")?;
+            // What is needed of the image's unit amphora-netns, without which haproxy is not started there; its other lines
+            // set sysctls of the whole machine and load modules.
+            node.run(["ip", "netns", "add", HAPROXY_NETNS])?;
+            amphora.haproxy_netns()?.ip("link set lo up")?;
         }
         write_user_group(amphora)?;
         let log = collect_log(amphora)?;

@@ -133,7 +133,9 @@ pub enum Protocol {
     Udp,
     /// Stream Control Transmission Protocol.
     Sctp,
-    /// Virtual Router Redundancy Protocol (IP protocol 112), which has no ports.
+    /// Virtual Router Redundancy Protocol (IP protocol 112), which has no ports. The controller writes this one in lower
+    /// case (`VRRP` in `octavia/common/constants.py`).
+    #[serde(rename = "vrrp", alias = "VRRP")]
     Vrrp,
 }
 

@@ -142,7 +142,7 @@ fn show(answer: Option<Answer>, sent: &[u8], words: &Words, case: &Case) -> Stri
     without_pids(&words.put_back(&text))
 }
 
-/// An ETag by what it is the digest of: the bodies of the two amphorae have their own addresses in them.
+/// An `ETag` by what it is the digest of: the bodies of the two amphorae have their own addresses in them.
 fn tag(answer: &Answer, sent: &[u8], head_only: bool) -> String {
     let md5 = |body: &[u8]| Md5::digest(body).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let end = sent.windows(4).position(|window| window == b"\r\n\r\n").map_or(sent.len(), |head| head + 4);

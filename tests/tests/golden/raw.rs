@@ -53,11 +53,10 @@ impl Server {
             }
             match stream.read(&mut piece) {
                 Ok(length) if length > 0 => all.extend_from_slice(&piece[..length]),
-                Ok(_) => return None,
                 Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => {
                     panic!("no answer in {PATIENCE:?}")
                 }
-                Err(_) => return None,
+                _ => return None,
             }
         }
     }

@@ -32,7 +32,7 @@ fn a_load_balancer_lives_and_dies_as_octavia_words_it() {
 
     assert_eq!(answer(lab.upload(&mut api, LB, configuration(LB, "two"))).0, 202);
     assert_eq!(lab.ask(80, 1).to_string(), "one 1", "not before it is reloaded");
-    assert_eq!(answer(act(&mut api, LB, "reload")), done(format!("Listener {LB} reloaded")));
+    assert_eq!(answer(act(&mut api, LB, "reload")), done(&format!("Listener {LB} reloaded")));
     assert_eq!(lab.masters(), [master], "the same process");
     lab.wait_answer(80, "two");
     let state = lab.read(&format!("{BASE}/{LB}/servers-state")).unwrap();
@@ -40,7 +40,7 @@ fn a_load_balancer_lives_and_dies_as_octavia_words_it() {
     assert!(state.lines().any(|line| line.contains(" pool:listener 1 member ")), "{state}");
 
     for _ in 0..2 {
-        assert_eq!(answer(act(&mut api, LB, "stop")), done(format!("Listener {LB} stoped")));
+        assert_eq!(answer(act(&mut api, LB, "stop")), done(&format!("Listener {LB} stoped")));
         assert_eq!((count(&mut api), lab.ask(80, 1).answered()), (0, 0));
     }
     assert_eq!(answer(act(&mut api, LB, "reload")), started(LB), "a reload of what is stopped starts it");
@@ -105,7 +105,7 @@ fn haproxy_outlives_the_agent_and_is_found_again_and_comes_back_when_it_dies() {
     let mut api = lab.start(&[]);
     assert_eq!(lab.masters(), masters);
     assert_eq!(answer(lab.upload(&mut api, LB, configuration(LB, "two"))).0, 202);
-    assert_eq!(answer(act(&mut api, LB, "reload")), done(format!("Listener {LB} reloaded")));
+    assert_eq!(answer(act(&mut api, LB, "reload")), done(&format!("Listener {LB} reloaded")));
     lab.wait_answer(80, "two");
     assert_eq!(lab.masters(), masters, "found, not started anew");
     lab.amphora().stop_agent().unwrap();

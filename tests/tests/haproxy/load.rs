@@ -18,14 +18,14 @@ fn no_request_fails_over_twenty_reloads() {
             while !over.load(Ordering::Relaxed) {
                 let split = lab.ask(80, 200);
                 answered += split.answered();
-                failed.extend(split.failures.into_iter());
+                failed.extend(split.failures);
             }
             (answered, failed)
         });
         for round in 0..RELOADS {
             let text = configuration(LB, "served").replace("maxconn 2000", &format!("maxconn {}", 2000 + round));
             assert_eq!(answer(lab.upload(&mut api, LB, text)).0, 202);
-            assert_eq!(answer(act(&mut api, LB, "reload")), done(format!("Listener {LB} reloaded")));
+            assert_eq!(answer(act(&mut api, LB, "reload")), done(&format!("Listener {LB} reloaded")));
         }
         over.store(true, Ordering::Relaxed);
         clients.join().unwrap()

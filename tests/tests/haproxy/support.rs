@@ -130,7 +130,7 @@ pub(crate) fn started(lb: &str) -> (u16, Value) {
     (202, json!({ "message": "OK", "details": details }))
 }
 
-pub(crate) fn done(what: String) -> (u16, Value) {
+pub(crate) fn done(what: &str) -> (u16, Value) {
     (202, json!({ "message": "OK", "details": what }))
 }
 

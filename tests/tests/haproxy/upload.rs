@@ -38,7 +38,7 @@ fn a_configuration_is_stored_as_haproxy_takes_it_and_a_refused_one_changes_nothi
         assert_eq!(answer(lab.upload(&mut api, id, "global\n")).0, 400, "{id}");
     }
     assert_eq!(lab.read(&file).unwrap(), stored);
-    assert_eq!(lab.files(LB).iter().filter(|file| file.ends_with(".new")).count(), 0);
+    assert_eq!(lab.files(LB).iter().filter(|file| file.as_str() == "haproxy.cfg.new").count(), 0);
     assert_eq!(answer(act(&mut api, LB, "reload")).0, 202);
     lab.wait_answer(80, "first");
 

@@ -2,10 +2,12 @@
 
 mod certificates;
 mod discovery;
-mod haproxy;
+pub(crate) mod haproxy;
 mod http;
+mod network;
 mod plug;
 mod rotation;
+mod rules;
 mod udp;
 
 use crate::case::Case;
@@ -19,6 +21,8 @@ pub(crate) fn all() -> Vec<Case> {
         plug::cases(),
         haproxy::cases(),
         udp::cases(),
+        network::cases(),
+        rules::cases(),
         rotation::cases(),
     ];
     let all: Vec<Case> = parts.into_iter().flatten().collect();

@@ -7,21 +7,25 @@ const NETWORK: &str = "/1.0/plug/network";
 pub(crate) fn cases() -> Vec<Case> {
     let good = r#"{"mac_address":"{member nic}","mtu":1400,"fixed_ips":[{"ip_address":"{member4}",
         "subnet_cidr":"192.0.2.0/25","host_routes":[]}]}"#;
-    let two = good.replace("\"fixed_ips\":[",
+    let two = good.replace(
+        "\"fixed_ips\":[",
         "\"fixed_ips\":[{\"ip_address\":\"{second member4}\",\"subnet_cidr\":\"192.0.2.0/25\",\"gateway\":null,\
-         \"host_routes\":[{\"destination\":\"203.0.113.128/25\",\"nexthop\":\"{gateway4}\"}]},");
+         \"host_routes\":[{\"destination\":\"203.0.113.128/25\",\"nexthop\":\"{gateway4}\"}]},",
+    );
     let mut cases = vec![
         ask("plug network: wrong method", "GET", NETWORK),
         ask("plug network: nothing", "POST", NETWORK),
-        request("plug network: as text", "POST", NETWORK, "Content-Type: text/plain\r\n",
-            good.replace("{member nic}", "fa:16:3e:ff:ff:ff")),
+        request(
+            "plug network: as text",
+            "POST",
+            NETWORK,
+            "Content-Type: text/plain\r\n",
+            good.replace("{member nic}", "fa:16:3e:ff:ff:ff"),
+        ),
     ];
-    for (name, body) in [
-        ("no JSON", "mac_address"),
-        ("a list", "[]"),
-        ("no keys", "{}"),
-        ("no MAC", r#"{"fixed_ips":[]}"#),
-    ] {
+    for (name, body) in
+        [("no JSON", "mac_address"), ("a list", "[]"), ("no keys", "{}"), ("no MAC", r#"{"fixed_ips":[]}"#)]
+    {
         cases.push(json(&format!("plug network: {name}"), "POST", NETWORK, body));
     }
     for (name, from, to) in [
@@ -45,10 +49,14 @@ pub(crate) fn cases() -> Vec<Case> {
         ask("interface of a member network's second address", "GET", "/1.0/interface/{second member4}"),
         json("plug network: one address less", "POST", NETWORK, good),
         ask("interface of an address that is gone", "GET", "/1.0/interface/{second member4}"),
-        json("plug network: the VIP's own NIC", "POST", NETWORK,
+        json(
+            "plug network: the VIP's own NIC",
+            "POST",
+            NETWORK,
             r#"{"mac_address":"{nic}","mtu":1500,"fixed_ips":[{"ip_address":"{front4}","subnet_cidr":"192.0.2.0/25",
             "gateway":"{gateway4}","host_routes":[]}],"vip_net_info":{"vip":"{vip4}","subnet_cidr":"192.0.2.0/25",
-            "gateway":"{gateway4}","vrrp_ip":"{front4}","host_routes":[],"additional_vips":[]}}"#),
+            "gateway":"{gateway4}","vrrp_ip":"{front4}","host_routes":[],"additional_vips":[]}}"#,
+        ),
         ask("interface of the VIP after its NIC was plugged again", "GET", "/1.0/interface/{vip4}"),
         ask("details after two plugs", "GET", "/1.0/details").shapes(&["cpu", "memory", "disk", "load", "networks"]),
     ]);

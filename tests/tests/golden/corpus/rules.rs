@@ -6,7 +6,7 @@ const RULES: &str = "/1.0/interface/{vip4}/rules";
 
 pub(crate) fn cases() -> Vec<Case> {
     let good = r#"[{"protocol":"TCP","cidr":"192.0.2.0/24","port":80},{"protocol":"UDP","cidr":null,"port":53},
-        {"protocol":"SCTP","cidr":"2001:db8::/32","port":5000},{"protocol":"VRRP","cidr":null,"port":112}]"#;
+        {"protocol":"SCTP","cidr":"2001:db8::/32","port":5000},{"protocol":"vrrp","cidr":null,"port":112}]"#;
     let mut cases = vec![
         json("rules: of an unknown address", "PUT", "/1.0/interface/203.0.113.99/rules", good),
         json("rules: of what is no address", "PUT", "/1.0/interface/eth1/rules", good),
@@ -31,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         json("rules", "PUT", RULES, good),
         json("rules again", "PUT", RULES, good),
         json("rules: a cidr that is none", "PUT", RULES, r#"[{"protocol":"TCP","cidr":"x","port":80}]"#),
+        json("rules: VRRP in upper case", "PUT", RULES, &good.replace("vrrp", "VRRP")),
         json("rules: none", "PUT", RULES, "[]"),
     ]);
     cases

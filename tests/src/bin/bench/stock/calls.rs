@@ -129,11 +129,10 @@ fn own_start(stock: &Stock) -> Result<Samples> {
         if !started.success() {
             return Err("haproxy does not start by hand".into());
         }
-        inside.run([
-            "sh",
-            "-c",
-            &format!("kill $(cat {pid}); while kill -0 $(cat {pid}) 2>/dev/null; do sleep 0.01; done"),
-        ])?;
+        // The file is written by the daemon, which is a moment later.
+        let end = "until p=$(cat $0 2>/dev/null) && [ -n \"$p\" ]; do sleep 0.01; done; rm $0; kill $p; \
+                   while kill -0 $p 2>/dev/null; do sleep 0.01; done";
+        inside.run(["sh", "-c", end, pid])?;
         Ok(took)
     };
     Ok((0..10).map(one).collect::<Result<Vec<_>>>()?.into())
