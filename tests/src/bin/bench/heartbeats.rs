@@ -81,7 +81,7 @@ pub(crate) fn idle(report: &mut Report) -> Result<()> {
     manager.next(KEY, IDLE)?;
     let (start, before) = (Instant::now(), cpu(agent.pid())?);
     thread::sleep(IDLE);
-    let (took, used) = (start.elapsed(), cpu(agent.pid())? - before);
+    let (took, used) = (start.elapsed(), cpu(agent.pid())?.saturating_sub(before));
     let (mut count, mut size) = (0, 0);
     while let Ok(heartbeat) = manager.next(KEY, Duration::from_millis(1)) {
         (count, size) = (count + 1, whole(heartbeat.size)?);

@@ -23,7 +23,7 @@ pub(crate) fn beside_the_peer(stock: &Stock, report: &mut Report) -> Result<()> 
     let before = [used(stock.ours())?, used(peer)?];
     thread::sleep(Duration::from_mins(1));
     let after = [used(stock.ours())?, used(peer)?];
-    let took = |n: usize| (after[n] - before[n]).as_secs_f64() * 1e3;
+    let took = |n: usize| after[n].saturating_sub(before[n]).as_secs_f64() * 1e3;
     let how = "one load balancer, heartbeats every 3 s; all threads' time on a processor by schedstat, of agent, watcher and \
                prometheus-proxy. Floor: the Python agent, in the same minute";
     report.amount(

@@ -112,11 +112,8 @@ pub(crate) fn large_body(stock: &Stock, report: &mut Report) -> Result<()> {
     if let Some(peer) = stock.peer() {
         let (status, growth, took, blocked) = large(stock, peer)?;
         floor = Some(growth);
-        how += &format!(
-            ". Floor: the Python agent, which answered {status} after {}; slowest {}",
-            show(took),
-            show(blocked)
-        );
+        let theirs = format!("which answered {status} after {}; slowest {}", show(took), show(blocked));
+        how = format!("{how}. Floor: the Python agent, {theirs}");
     }
     if status != 400 {
         return Err(format!("a body of 200 MB was answered with {status}").into());
