@@ -131,11 +131,6 @@ impl Place {
         self.within(write)?.map_err(io(format!("{}: write {path}", self.name)))
     }
 
-    /// Writes to a file that is there, such as one of `/proc`.
-    pub fn write_existing(&self, path: &str, contents: &str) -> Result<()> {
-        self.within(|| fs::write(path, contents))?.map_err(io(format!("{}: write {path}", self.name)))
-    }
-
     /// Reads a file of the node.
     pub fn read_file(&self, path: &str) -> Result<String> {
         self.within(|| fs::read_to_string(path))?.map_err(io(format!("{}: read {path}", self.name)))

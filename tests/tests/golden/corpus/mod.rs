@@ -9,6 +9,7 @@ mod plug;
 mod rotation;
 mod rules;
 mod udp;
+mod vrrp;
 
 use crate::case::Case;
 
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Case> {
         udp::cases(),
         network::cases(),
         rules::cases(),
+        vrrp::cases(),
         rotation::cases(),
     ];
     let all: Vec<Case> = parts.into_iter().flatten().collect();

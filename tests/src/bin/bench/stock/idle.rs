@@ -4,8 +4,8 @@ use std::{thread, time::Duration};
 
 use lab::{Amphora, Place, command};
 
-use super::Stock;
-use crate::{Result, floors::insist, heartbeats::cpu, http::pss, report::Report};
+use super::{Stock, memory, processes};
+use crate::{Result, floors::insist, heartbeats::cpu, report::Report};
 
 /// What the agents use and weigh with one load balancer and heartbeats every 3 s. Ours alone is measured by
 /// [`crate::heartbeats`].
@@ -24,8 +24,8 @@ pub(crate) fn beside_the_peer(stock: &Stock, report: &mut Report) -> Result<()> 
     thread::sleep(Duration::from_mins(1));
     let after = [used(stock.ours())?, used(peer)?];
     let took = |n: usize| after[n].saturating_sub(before[n]).as_secs_f64() * 1e3;
-    let how = "one load balancer, heartbeats every 3 s; all threads' time on a processor by schedstat, of every process of \
-               the agent's name. Floor: the Python agent, in the same minute";
+    let how = "one load balancer, heartbeats every 3 s; all threads' time on a processor by schedstat, of agent, watcher and \
+               prometheus-proxy. Floor: the Python agent, in the same minute";
     report.amount(
         "CPU of an idle minute beside the Python agent",
         ("<= 20 ms", Some(20.0)),
@@ -33,19 +33,14 @@ pub(crate) fn beside_the_peer(stock: &Stock, report: &mut Report) -> Result<()> 
         "ms",
         how,
     );
-    let ours = pss(stock.ours(), "amphora-agent")? + pss(stock.ours(), "exe")?;
-    let theirs = pss(peer, "amphora-agent")?;
-    let proxys = pss(peer, "prometheus-prox")?;
-    let how = format!(
-        "with heartbeats and prometheus-proxy, one load balancer, after some thousand calls (smaps_rollup). Floor: the Python \
-         agent, {theirs:.2} MiB, and its proxy, {proxys:.2} MiB"
-    );
-    report.amount("PSS beside the Python agent", ("<= 15 MiB", Some(15.0)), (ours, Some(theirs + proxys)), "MiB", &how);
+    let [ours, theirs] = [stock.ours(), peer].map(|amphora| memory(amphora, "smaps_rollup", "Pss:"));
+    let how = "agent, watcher, heartbeats and prometheus-proxy, one load balancer, after some thousand calls (smaps_rollup). \
+               Floor: the Python agent with the same";
+    report.amount("PSS beside the Python agent", ("<= 15 MiB", Some(15.0)), (ours?, Some(theirs?)), "MiB", how);
     proxy.kill_and_wait()?;
     Ok(())
 }
 
 fn used(amphora: &Amphora) -> Result<Duration> {
-    let inside = amphora.pids("amphora-agent")?;
-    amphora.node().within(|| inside.into_iter().map(cpu).sum::<Result<Duration>>())?
+    processes(amphora)?.into_iter().map(cpu).sum()
 }

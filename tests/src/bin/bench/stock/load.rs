@@ -1,7 +1,7 @@
 //! Calls that are asked all the time, many at once, and one with more in it than anybody needs.
 
 use std::{
-    fmt::Write as _,
+    fs,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -9,7 +9,7 @@ use std::{
 
 use lab::Amphora;
 
-use super::Stock;
+use super::{Stock, memory, processes};
 use crate::{
     Result,
     client::{Connection, Server, get, info},
@@ -112,8 +112,8 @@ pub(crate) fn large_body(stock: &Stock, report: &mut Report) -> Result<()> {
     if let Some(peer) = stock.peer() {
         let (status, growth, took, blocked) = large(stock, peer)?;
         floor = Some(growth);
-        let (took, blocked) = (show(took), show(blocked));
-        let _ = write!(how, ". Floor: the Python agent, which answered {status} after {took}; slowest {blocked}");
+        let theirs = format!("which answered {status} after {}; slowest {}", show(took), show(blocked));
+        how = format!("{how}. Floor: the Python agent, {theirs}");
     }
     if status != 400 {
         return Err(format!("a body of 200 MB was answered with {status}").into());
@@ -124,10 +124,10 @@ pub(crate) fn large_body(stock: &Stock, report: &mut Report) -> Result<()> {
 
 /// The answer's status, the growth in MiB, how long it took, and the slowest other call meanwhile.
 fn large(stock: &Stock, amphora: &Amphora) -> Result<(u16, f64, Duration, Duration)> {
-    let before = memory(amphora, "VmRSS:")?;
-    for pid in amphora.pids("amphora-agent")? {
+    let before = memory(amphora, "status", "VmRSS:")?;
+    for pid in processes(amphora)? {
         // Forgets the peak (proc_pid_clear_refs(5)).
-        amphora.node().write_existing(&format!("/proc/{pid}/clear_refs"), "5")?;
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
     }
     let path = format!("/1.0/plug/vip/{}", stock.vip(amphora));
     let head = format!(
@@ -154,16 +154,5 @@ fn large(stock: &Stock, amphora: &Amphora) -> Result<(u16, f64, Duration, Durati
             Ok((status?, took, slowest))
         })
     })?;
-    Ok((status, memory(amphora, "VmHWM:")? - before, took, slowest))
-}
-
-/// A line of `/proc/PID/status` of all of the agent's processes together, in MiB.
-fn memory(amphora: &Amphora, key: &str) -> Result<f64> {
-    let mut sum = 0.0;
-    for pid in amphora.pids("amphora-agent")? {
-        let text = amphora.node().read_file(&format!("/proc/{pid}/status"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix(key)).ok_or("no such line in status")?;
-        sum += line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0;
-    }
-    Ok(sum)
+    Ok((status, memory(amphora, "status", "VmHWM:")? - before, took, slowest))
 }

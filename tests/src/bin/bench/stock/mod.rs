@@ -5,7 +5,7 @@ mod calls;
 mod idle;
 mod load;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fs, net::SocketAddr, sync::Arc};
 
 use lab::{
     Amphora, Fabric, Family, Options, Peer, TorKind,
@@ -101,4 +101,29 @@ impl Stock {
         let index = self.fabric.amphorae.iter().position(|a| a.id() == amphora.id()).expect("one of them");
         FRONTEND.host(60 + amphora_host(index)).v4.into()
     }
+}
+
+/// The processes of an amphora, as this program sees their ids, but for those that are not the agent's own: the agent, its
+/// watcher, its proxy for metrics. By their node, for the Python agent's change their names.
+fn processes(amphora: &Amphora) -> Result<Vec<u32>> {
+    const OTHERS: [&str; 3] = ["lab-init", "haproxy", "curl"];
+    let node = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let here = node(amphora.node().pid());
+    let all = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let of_agent = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        node(*pid) == here && !OTHERS.contains(&name.trim())
+    };
+    Ok(all.filter(of_agent).collect())
+}
+
+/// A line of a file of each of these processes in `/proc` together, in MiB.
+fn memory(amphora: &Amphora, file: &str, key: &str) -> Result<f64> {
+    let mut sum = 0.0;
+    for pid in processes(amphora)? {
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).ok_or("no such line in /proc")?;
+        sum += line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0;
+    }
+    Ok(sum)
 }
