@@ -34,7 +34,7 @@ test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/fetch-gobgp4.sh build/gobgp4 || echo "SKIPPED: everything with gobgpd 4.x: see the line above"
 	@tests/debian12.sh build/debian12 || echo "SKIPPED: everything under systemd: see the line above"
 	@tests/octavia/install.sh build/octavia || echo "SKIPPED: everything with the real Octavia: see the line above"
-	cargo test --locked --workspace --features amphora-agent/crash-points
+	cargo test --locked --workspace --no-fail-fast --features amphora-agent/crash-points
 
 bench: deps release ## Measure the figures of docs/bench.md (as root)
 	@[ "$(PEER)" != 1 ] || tests/octavia/install.sh build/octavia

@@ -110,7 +110,9 @@ fn no_name_however_written_reaches_outside_the_load_balancers_directory() {
     for path in paths {
         for method in [Method::PUT, Method::DELETE, Method::GET] {
             let reply = api.send(method.clone(), &path, &[], b"escaped".to_vec()).unwrap();
-            assert!(matches!(reply.status, 400 | 404), "{method} {path}: {} {}", reply.status, reply.text());
+            // With no load balancer in it the path is `loadbalancer/{object}/{action}`'s, which has PUT alone.
+            let refused = matches!(reply.status, 400 | 404) || (path.contains("//") && reply.status == 405);
+            assert!(refused, "{method} {path}: {} {}", reply.status, reply.text());
             assert!(reply.json().is_object(), "{method} {path}: {}", reply.text());
         }
     }
