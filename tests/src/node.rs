@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::ops::Deref;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 
 use crate::error::{Error, Result, io};
@@ -65,6 +66,11 @@ impl Node {
             ("net/ipv4/conf/default/rp_filter", "0"),
         ] {
             self.sysctl(key, value)?;
+        }
+        // Each router hashes with a seed of its own. Namespaces share the machine's, and two routers in a row that hash
+        // alike polarise: the second sees only the flows of one half, and a next hop of three may get none of them.
+        if Path::new("/proc/sys/net/ipv4/fib_multipath_hash_seed").exists() {
+            self.sysctl("net/ipv4/fib_multipath_hash_seed", &self.pid().to_string())?;
         }
         Ok(())
     }
