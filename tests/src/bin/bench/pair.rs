@@ -58,7 +58,11 @@ pub(crate) fn pair(report: &mut Report) -> Result<()> {
     let how = "`ACTIVE_STANDBY`, keepalived with Octavia's configuration (a look every 5 s, two failures); kill -9 of \
                haproxy, whose configuration is then one it does not start with, for with a good one it is back after \
                100 ms, under systemd as well. A client tries every 10 ms; the kills are spread over keepalived's 5 s";
-    let both = (&Samples::from(ours?), &Samples::from(theirs?));
+    let failed = |who: &'static str| {
+        move |error: Box<dyn std::error::Error + Send + Sync>| format!("{who}: {}", lab::error::chain(&*error))
+    };
+    let ours = ours.map_err(failed("our pair"))?;
+    let both = (&Samples::from(ours), &Samples::from(theirs.map_err(failed("the Python agents"))?));
     let figure = "master's haproxy killed to VIP answered by the other amphora";
     report.times(&format!("{figure}, p50"), Target::None, Samples::p50, both, how);
     report.times(&format!("{figure}, max"), Target::None, Samples::max, both, "of the same");
