@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::{
     Result,
+    http::pss,
     report::{Report, Target},
     stats::Samples,
 };
@@ -31,6 +32,8 @@ struct Pair<'a> {
     fabric: &'a Fabric,
     amphorae: &'a [Amphora],
     vip: Ipv4Addr,
+    /// keepalived's, of each.
+    configs: Vec<String>,
 }
 
 /// Both pairs at the same time: each spends nearly all of it waiting for keepalived's clock.
@@ -46,11 +49,11 @@ pub(crate) fn pair(report: &mut Report) -> Result<()> {
     let (ours, theirs) = fabric.amphorae.split_at(2);
     let _peers = theirs.iter().map(Peer::start).collect::<Result<Vec<_>, _>>()?;
     ours.iter().try_for_each(|amphora| amphora.start_agent(&[]).map(drop))?;
-    let pairs = [(ours, 77), (theirs, 78)].map(|(amphorae, vip)| Pair {
-        fabric: &fabric,
-        amphorae,
-        vip: FRONTEND.host(vip).v4,
-    });
+    let pair = |amphorae, vip| -> Result<Pair<'_>> {
+        let vip = FRONTEND.host(vip).v4;
+        Ok(Pair { fabric: &fabric, amphorae, vip, configs: lab::octavia::vrrp(&fabric, vip, amphorae)? })
+    };
+    let pairs = [pair(ours, 77)?, pair(theirs, 78)?];
     let [ours, theirs] = thread::scope(|scope| {
         let times = pairs.each_ref().map(|pair| scope.spawn(|| pair.times()));
         times.map(|times| times.join().expect("pairs do not panic"))
@@ -66,13 +69,16 @@ pub(crate) fn pair(report: &mut Report) -> Result<()> {
     let figure = "master's haproxy killed to VIP answered by the other amphora";
     report.times(&format!("{figure}, p50"), Target::None, Samples::p50, both, how);
     report.times(&format!("{figure}, max"), Target::None, Samples::max, both, "of the same");
+    let keepalived = [pss(&fabric.amphorae[0], "keepalived")?, pss(&fabric.amphorae[2], "keepalived")?];
+    let how = "beside the agent in an `ACTIVE_STANDBY` amphora; both its processes";
+    report.amount("PSS of keepalived", ("-", None), (keepalived[0], Some(keepalived[1])), "MiB", how);
     Ok(())
 }
 
 impl Pair<'_> {
     fn times(&self) -> Result<Vec<Duration>> {
         self.set_up()?;
-        let (mut master, _) = wait_for("the VIP is answered", PATIENCE, || self.answering())?;
+        wait_for("the VIP is answered", PATIENCE, || self.answering())?;
         let begin = Instant::now();
         let mut times = Vec::new();
         for round in 0..ROUNDS {
@@ -81,17 +87,15 @@ impl Pair<'_> {
             let turns = settled.as_secs() / CHECK.as_secs() + 1;
             let at = CHECK * u32::try_from(turns)? + CHECK * round / ROUNDS;
             thread::sleep(at.saturating_sub(begin.elapsed()));
-            let (old, new) = (master, 1 - master);
-            times.push(self.lose(old, new)?);
-            master = new;
+            let (old, _) = wait_for("the VIP is answered", PATIENCE, || self.answering())?;
+            times.push(self.lose(old, 1 - old)?);
         }
         Ok(times)
     }
 
     /// What the controller does for a new load balancer.
     fn set_up(&self) -> Result<()> {
-        let configs = lab::octavia::vrrp(self.fabric, self.vip, self.amphorae)?;
-        for (amphora, config) in self.amphorae.iter().zip(configs) {
+        for (amphora, config) in self.amphorae.iter().zip(&self.configs) {
             let (mut api, _) = amphora.wait_api(PATIENCE)?;
             let mut body = amphora.plug_body(lab::Dual { v4: self.vip, v6: FRONTEND.host(77).v6 });
             body["additional_vips"] = json!([]);
@@ -99,7 +103,7 @@ impl Pair<'_> {
             api.plug_vip(self.vip.into(), &body)?.success()?;
             // The image sets it, for haproxy listens on a VIP that its amphora may not have.
             amphora.haproxy_netns()?.sysctl("net/ipv4/ip_nonlocal_bind", "1")?;
-            put(&mut api, "/1.0/vrrp/upload", config)?;
+            put(&mut api, "/1.0/vrrp/upload", config.clone())?;
             put(&mut api, "/1.0/vrrp/start", String::new())?;
             put(&mut api, &format!("/1.0/loadbalancer/{}/{LB}/haproxy", amphora.id()), self.haproxy(amphora))?;
             put(&mut api, &format!("/1.0/loadbalancer/{LB}/reload"), String::new())?;
