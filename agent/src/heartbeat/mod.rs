@@ -22,15 +22,15 @@ mod target;
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     io,
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
     time::Duration,
 };
 
 use netns::Namespace;
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -61,7 +61,8 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Heartbeats {
     status: Arc<Mutex<Status>>,
-    thread: JoinHandle<()>,
+    /// Is dropped with their thread.
+    alive: oneshot::Receiver<Infallible>,
 }
 
 impl Heartbeats {
@@ -75,9 +76,13 @@ impl Heartbeats {
         // Its blocking threads resolve names and ask LVS, where there are any.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
         let beats = beat::Beats::new(&config.borrow().paths.base, state, namespace, status.clone());
-        let run = move || runtime.block_on(keep_beating(config, beats));
-        let thread = std::thread::Builder::new().name("heartbeats".into()).spawn(run)?;
-        Ok(Self { status, thread })
+        let (held, alive) = oneshot::channel();
+        let run = move || {
+            let _held = held;
+            runtime.block_on(keep_beating(config, beats));
+        };
+        std::thread::Builder::new().name("heartbeats".into()).spawn(run)?;
+        Ok(Self { status, alive })
     }
 
     /// How they do.
@@ -86,10 +91,9 @@ impl Heartbeats {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Their thread, which ends only with the configuration's sender.
-    #[must_use]
-    pub fn thread(&self) -> &JoinHandle<()> {
-        &self.thread
+    /// Waits for the end of their thread, which ends only with the configuration's sender, or by a fault.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.alive).await; // nothing is ever sent
     }
 }
 
