@@ -174,9 +174,8 @@ pub fn test(configuration: &[u8], namespace: &Namespace) -> Result<(), TestError
 /// cannot go there reads nothing else and is content.
 fn without_namespace(configuration: &[u8]) -> Vec<u8> {
     let lines = configuration.split_inclusive(|byte| *byte == b'\n');
-    let kept = lines.map(|line| {
-        if line.trim_ascii_start().starts_with(b"net_namespace") { b"\n".as_slice() } else { line }
-    });
+    let kept =
+        lines.map(|line| if line.trim_ascii_start().starts_with(b"net_namespace") { b"\n".as_slice() } else { line });
     kept.collect::<Vec<_>>().concat()
 }
 
