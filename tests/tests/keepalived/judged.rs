@@ -48,8 +48,9 @@ fn what_is_built_wrongly_is_refused_also_where_no_name_server_answers_and_the_na
     let resolv = servers.map(|server| format!("nameserver {server}\n")).concat();
     amphora.node().write_file("/etc/resolv.conf", resolv, 0o644).unwrap();
     let listener = format!("/1.0/listeners/{}/{LISTENER}/udp_listener", amphora.id());
-    let good = "net_namespace amphora-haproxy\n";
-    assert_eq!(put(&mut api, &listener, good).unwrap().status, 200);
+    // As large as with many members and an HTTP monitor.
+    let good = "net_namespace amphora-haproxy\n".to_owned() + &"# a member's line\n".repeat(120_000);
+    assert_eq!(put(&mut api, &listener, good.clone()).unwrap().status, 200);
     for (line, bad) in [
         (2, "net_namespace nowhere\ngarbage\n"),
         (4, "net_namespace amphora-haproxy\nvirtual_server_group g {\n}\n}\n"),
