@@ -137,8 +137,8 @@ pub(crate) async fn set(
         }
     }
     // The restart bits (RFC 4724's R and F) ask peers to keep what they still hold of us. True of a
-    // daemon that has no neighbor yet, and of a young one to which an agent that was killed meanwhile
-    // added some of them; of an old one they would make it send all others again.
+    // daemon that has no neighbor yet, or had only some of them set up when the agent was killed; of
+    // any other they would make it send all others again.
     let restarting = restarting || have.is_empty();
     let mut diff = PeerDiff::default();
 

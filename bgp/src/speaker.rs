@@ -139,7 +139,7 @@ impl Speaker {
 
     /// Makes the neighbors these, with `graceful_restart` for all. Identical ones are not touched,
     /// changed ones are reset, unknown ones deleted. New ones are asked to keep what they hold of us if
-    /// gobgpd is `restarting`, that is younger than its peers' memory of it, or has no neighbor yet.
+    /// gobgpd has no neighbor yet, or is `restarting`: somebody began to set them up and did not end.
     pub async fn set_peers(
         &self,
         peers: &[Peer],

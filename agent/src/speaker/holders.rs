@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bgp::{Peer, PeerDiff, PeerId, RestartTime, Session, SessionState};
@@ -20,7 +20,11 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The routers that were set up as peers, now or not long ago.
 #[derive(Debug, Default)]
-pub(super) struct Holders(BTreeMap<IpAddr, Holder>);
+pub(super) struct Holders {
+    peers: BTreeMap<IpAddr, Holder>,
+    /// When the gobgpd began whose sessions this agent has set up, all of them.
+    pub(super) set_up_for: Option<SystemTime>,
+}
 
 #[derive(Debug)]
 struct Holder {
@@ -51,7 +55,7 @@ struct Seen {
 impl Seen {
     /// After a clock that was set back, it has just happened.
     fn of(session: &Session) -> Self {
-        let age = |at: std::time::SystemTime| at.elapsed().unwrap_or_default();
+        let age = |at: SystemTime| at.elapsed().unwrap_or_default();
         let up = session.state == SessionState::Established;
         Self { up: session.since.filter(|_| up).map(age), fell: session.last_down.map(age) }
     }
@@ -81,15 +85,15 @@ impl Holder {
 impl Holders {
     /// The sessions have been set up.
     pub(super) fn set_up(&mut self, peers: &[Peer], restart: Option<RestartTime>, difference: &PeerDiff) {
-        self.0.retain(|_, holder| holder.keeps.is_some() || holder.made.elapsed() <= holder.before);
+        self.peers.retain(|_, holder| holder.keeps.is_some() || holder.made.elapsed() <= holder.before);
         let gone = |address: &IpAddr| peers.iter().all(|peer| peer.address != *address);
-        for holder in self.0.iter_mut().filter(|(a, h)| gone(a) && h.keeps.is_some()).map(|(_, h)| h) {
+        for holder in self.peers.iter_mut().filter(|(a, h)| gone(a) && h.keeps.is_some()).map(|(_, h)| h) {
             holder.becomes(None);
         }
         for peer in peers {
             let (id, keeps) = (&peer.id, keeps(peer, restart));
             let new = || Holder { id: id.clone(), made: Instant::now(), before: keeps, keeps: Some(keeps) };
-            let holder = self.0.entry(peer.address).or_insert_with(new);
+            let holder = self.peers.entry(peer.address).or_insert_with(new);
             if !difference.kept.contains(id) || holder.keeps.is_none() {
                 holder.becomes(Some(keeps));
             }
@@ -99,12 +103,12 @@ impl Holders {
 
     /// Some of the sessions have been set up, and nobody can tell which.
     pub(super) fn set_up_in_part(&mut self) {
-        self.0.values_mut().for_each(|holder| holder.becomes(holder.keeps));
+        self.peers.values_mut().for_each(|holder| holder.becomes(holder.keeps));
     }
 
     /// A router that may hold one of the routes that were first announced `exposed` ago, and why.
     pub(super) fn of(&self, sessions: &[Session], exposed: &[Option<Duration>]) -> Option<String> {
-        self.0.iter().find_map(|(address, holder)| {
+        self.peers.iter().find_map(|(address, holder)| {
             let session = sessions.iter().find(|s| s.address == *address);
             // A peer without a neighbor is about to be set up again.
             let unknown = session.is_none() && holder.keeps.is_some();
@@ -180,16 +184,16 @@ mod tests {
         let long = keeps(&a, restart);
         assert!(long > keeps(&a, None));
         holders.set_up(std::slice::from_ref(&a), None, &PeerDiff::default());
-        let held = &holders.0[&a.address];
+        let held = &holders.peers[&a.address];
         assert_eq!((held.before, held.keeps), (long, Some(keeps(&a, None))));
         holders.set_up(&[], None, &PeerDiff::default());
-        let held = &holders.0[&a.address];
+        let held = &holders.peers[&a.address];
         assert_eq!((held.before, held.keeps), (long, None));
         assert!(holders.of(&[], &[None]).unwrap().contains("192.0.2.1"));
         assert_eq!(holders.of(&[], &[]), None);
-        holders.0.get_mut(&a.address).unwrap().made = Instant::now().checked_sub(long + SECOND).unwrap();
+        holders.peers.get_mut(&a.address).unwrap().made = Instant::now().checked_sub(long + SECOND).unwrap();
         assert_eq!(holders.of(&[], &[None]), None);
         holders.set_up(&[], None, &PeerDiff::default());
-        assert!(holders.0.is_empty(), "and forgotten in the end");
+        assert!(holders.peers.is_empty(), "and forgotten in the end");
     }
 }

@@ -222,12 +222,16 @@ impl Link {
         let Some(live) = self.live().filter(|l| !l.peers_set.load(Ordering::Relaxed)) else { return };
         crash::point("speaker: before the sessions");
         let restart = live.setup.graceful_restart;
-        // A peer keeps our routes that long after gobgpd began anew.
+        // A peer keeps our routes that long after gobgpd began anew. An agent before this one may have set up some.
         let young = |time: RestartTime| live.since.elapsed().is_ok_and(|age| age.as_secs() < time.seconds().into());
-        match live.speaker.set_peers(&live.setup.peers, restart, restart.is_some_and(young)).await {
+        let restarting = self.holders().set_up_for != Some(live.since) && restart.is_some_and(young);
+        match live.speaker.set_peers(&live.setup.peers, restart, restarting).await {
             Ok(difference) => {
                 tracing::info!(?difference, "sessions set up");
-                self.holders().set_up(&live.setup.peers, restart, &difference);
+                let mut holders = self.holders();
+                holders.set_up(&live.setup.peers, restart, &difference);
+                holders.set_up_for = Some(live.since);
+                drop(holders);
                 live.peers_set.store(true, Ordering::Relaxed);
                 crash::point("speaker: after the sessions");
             }

@@ -7,7 +7,7 @@ use lab::routes::RouteWatch;
 use lab::{Family, Tor, TorKind, wait_for};
 use nix::sys::signal::Signal;
 
-use crate::{BOTH, Lab, PATIENCE};
+use crate::{Lab, PATIENCE, gone_before_unbound};
 
 /// Has both kernels end every BGP connection of the ToR, and refuse new ones; neither side gets to say anything.
 fn cut(tor: &Tor) {
@@ -54,17 +54,6 @@ fn unplug(lab: &mut Lab) -> Vec<String> {
     refused
 }
 
-fn gone_before_unbound(kind: TorKind, lab: &Lab, routes: &RouteWatch, bound: &RouteWatch) {
-    for family in BOTH {
-        let vip = lab.vip.of(family).to_string();
-        let deleted = |line: &str| line.starts_with("Deleted") && line.contains(&vip);
-        let gone = routes.wait("the route goes", PATIENCE, deleted).unwrap().at;
-        let unbound = bound.wait("the VIP goes", PATIENCE, |line| deleted(line) && line.contains("local")).unwrap().at;
-        println!("{kind:?}: {vip} unbound {:?} after its route went", unbound.checked_duration_since(gone));
-        assert!(gone < unbound, "{vip} was unbound before its route went");
-    }
-}
-
 fn watches(lab: &Lab) -> [RouteWatch; 2] {
     [lab.tor().watch_routes().unwrap(), RouteWatch::start(&lab.amphora().haproxy_netns().unwrap()).unwrap()]
 }
@@ -83,7 +72,7 @@ fn a_vip_unplugged_while_a_session_is_lost_is_unbound_only_when_the_router_has_b
         lab.wait_announced();
         mend(lab.tor());
         unplug(&mut lab);
-        gone_before_unbound(kind, &lab, &routes, &bound);
+        gone_before_unbound(&lab, &routes, &bound);
         assert_eq!(lab.speaker(), speaker, "gobgpd ran all the time");
     }
 }
@@ -104,6 +93,36 @@ fn a_vip_unplugged_while_a_router_is_dead_is_unbound_when_no_promise_to_it_holds
         wait_for("the reload", PATIENCE, taken).unwrap();
         let refused = unplug(&mut lab);
         assert!(!refused.is_empty() && refused.iter().all(|why| why.contains("still bound")), "{refused:?}");
-        gone_before_unbound(kind, &lab, &routes, &bound);
+        gone_before_unbound(&lab, &routes, &bound);
+    }
+}
+
+/// As when the agent is killed between two of them; the ToRs wait for gobgpd all the same.
+#[test]
+fn a_router_that_is_set_up_by_the_next_agent_after_a_restart_of_gobgpd_keeps_the_routes() {
+    for kind in [TorKind::Frr, TorKind::Bird] {
+        let mut lab = Lab::with_tors(&format!("late-{kind:?}").to_lowercase(), kind, 2, true);
+        let watch = lab.fabric.tors[1].watch_routes().unwrap();
+        let sections = lab.amphora().distributor_sections();
+        let [first, second] = [0, 1].map(|tor: usize| lab.fabric.tors[tor].peer_section(Family::V4));
+        lab.amphora().kill_agent().unwrap();
+        lab.amphora().kill_program("gobgpd", Signal::SIGKILL).unwrap();
+        lab.amphora().write_config(&format!("{sections}{first}")).unwrap();
+        lab.restart();
+        lab.tor().wait_established(lab.amphora().management(Family::V4), PATIENCE).unwrap();
+        lab.amphora().kill_agent().unwrap();
+        lab.amphora().write_config(&format!("{sections}{first}{second}")).unwrap();
+        lab.restart();
+        let tor = &lab.fabric.tors[1];
+        tor.wait_established(lab.amphora().management(Family::V4), PATIENCE).unwrap();
+        wait_for("it has been told all", PATIENCE, || match &lab.api.peers().unwrap().json()[1]["advertised"] {
+            told if told == 2 => Ok(()),
+            told => Err(told.to_string()),
+        })
+        .unwrap();
+        lab.wait_announced();
+        let gone = lab.of_vip(watch.so_far());
+        let gone: Vec<_> = gone.iter().filter(|event| event.line.starts_with("Deleted")).collect();
+        assert!(gone.is_empty(), "{kind:?}: {gone:?}");
     }
 }
