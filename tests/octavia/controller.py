@@ -25,6 +25,7 @@ from octavia.amphorae.backends.agent import agent_jinja_cfg  # noqa: E402
 from octavia.amphorae.drivers.haproxy import exceptions, rest_api_driver  # noqa: E402
 from octavia.certificates.generator import local as local_generator  # noqa: E402
 from octavia.common import config, constants, data_models  # noqa: E402
+from oslo_log import log  # noqa: E402
 from stevedore import driver as stevedore_driver  # noqa: E402
 
 import models  # noqa: E402
@@ -146,11 +147,16 @@ class Controller:
         amphora = self.lb.amphorae[amphora]
         driver().get_diagnostics(amphora)
         driver().check(amphora)
+        interface = driver().get_interface_from_ip(amphora, amphora.vrrp_ip)
         client = rest_api_driver.AmphoraAPIClient1_0()
         client.get_api_version(amphora)
         amphora.api_version = "1.0"
         assert client.head(amphora, "info").status_code == 200
-        return {"listeners": client.get_all_listeners(amphora), "details": client.get_details(amphora)}
+        return {
+            "interface": interface,
+            "listeners": client.get_all_listeners(amphora),
+            "details": client.get_details(amphora),
+        }
 
     # One call.
 
@@ -235,6 +241,7 @@ class Controller:
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         settings = json.load(file)
+    log.register_options(CONF)
     CONF(args=[], project="octavia", default_config_files=[])
     os.makedirs(settings["storage"], mode=0o700, exist_ok=True)
     for group, key, value in (
@@ -242,6 +249,8 @@ def main():
         # The controller tries for ten minutes; here two attempts tell that it would.
         ("haproxy_amphora", "connection_max_retries", 2),
         ("haproxy_amphora", "connection_retry_interval", 1),
+        # An operator's choice between quick and calm; by default five seconds.
+        ("keepalived_vrrp", "vrrp_check_interval", 1),
         ("certificates", "cert_manager", "local_cert_manager"),
         ("certificates", "storage_path", settings["storage"]),
         ("health_manager", "heartbeat_key", "lab-heartbeat-key"),

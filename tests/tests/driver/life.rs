@@ -110,12 +110,18 @@ fn looks(site: &mut Site, ids: &Value) {
     for amphora in 0..site.fabric.amphorae.len() {
         let seen = site.does("look", json!({ "amphora": amphora }));
         let listed = seen["listeners"].as_array().unwrap();
-        for (name, kind) in [("http", "HTTP"), ("tcp", "TCP"), ("tls", "TERMINATED_HTTPS"), ("udp", "UDP")] {
-            let expected = json!({ "uuid": ids[name], "type": kind, "status": "ACTIVE" });
+        for (name, kind, status) in [
+            ("http", "HTTP", "ACTIVE"),
+            ("tcp", "TCP", "ACTIVE"),
+            ("tls", "TERMINATED_HTTPS", "ACTIVE"),
+            ("udp", "UDP", "OFFLINE"), // for it has no pool: a kernel without IPVS takes no virtual service
+        ] {
+            let expected = json!({ "uuid": ids[name], "type": kind, "status": status });
             assert!(listed.contains(&expected), "{expected}: {listed:?}");
         }
         let (details, counts) = (&seen["details"], ["haproxy_count", "lvs_listener_process_count"]);
         assert_eq!((listed.len(), counts.map(|key| &details[key])), (4, [&json!(1), &json!(1)]), "{seen}");
+        assert_eq!(seen["interface"], "eth1");
     }
 }
 

@@ -75,12 +75,9 @@ impl Site {
         let [first, additional @ ..] = self.case.families else { panic!("a VIP has a family") };
         let amphora = |(amphora, n): (&Amphora, u8)| {
             let fixed_ip = |family: &Family| {
-                let network = MEMBER_NETWORK[*family as usize];
-                let ip = network.split_once("0/24").map_or_else(
-                    || network.replace("/64", &n.to_string()),
-                    |(net, _)| format!("{net}{}", u32::from(n) + 10),
-                );
-                json!({ "ip_address": ip, "cidr": network, "gateway_ip": null })
+                let (network, member) = (MEMBER_NETWORK[*family as usize], MEMBER[*family as usize]);
+            let ip = format!("{}{}", &member[..member.len() - 1], n + 10); // beside the member
+            json!({ "ip_address": ip, "cidr": network, "gateway_ip": null })
             };
             json!({
                 "id": amphora.id(), "lb_network_ip": amphora.management(Family::V4),
