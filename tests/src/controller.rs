@@ -20,6 +20,8 @@ use crate::wait::wait_for;
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Where its files are, in the controller node.
 const PLACE: &str = "/run/controller";
+/// The lab's CA, in the controller node: what a controller trusts from its start.
+pub const CA: &str = "/run/controller/ca.pem";
 
 /// A controller that runs until it is dropped.
 #[derive(Debug)]
@@ -75,10 +77,10 @@ impl Controller {
         let file = |name: &str| format!("{PLACE}/{name}");
         let client = format!("{}{}", identity.certificate, identity.key);
         node.write_file(&file("client.pem"), client, 0o600)?;
-        node.write_file(&file("ca.pem"), fabric.pki.ca(), 0o644)?;
+        node.write_file(CA, fabric.pki.ca(), 0o644)?;
         node.write_file(&file("ca-key.pem"), fabric.pki.ca_key(), 0o600)?;
         let settings = json!({
-            "port": API_PORT, "client_cert": file("client.pem"), "server_ca": file("ca.pem"),
+            "port": API_PORT, "client_cert": file("client.pem"), "server_ca": CA,
             "ca_key": file("ca-key.pem"), "ca_key_passphrase": null, "storage": file("certificates"),
         });
         node.write_file(&file("settings.json"), settings.to_string(), 0o600)?;

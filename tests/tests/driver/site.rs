@@ -76,8 +76,8 @@ impl Site {
         let amphora = |(amphora, n): (&Amphora, u8)| {
             let fixed_ip = |family: &Family| {
                 let (network, member) = (MEMBER_NETWORK[*family as usize], MEMBER[*family as usize]);
-            let ip = format!("{}{}", &member[..member.len() - 1], n + 10); // beside the member
-            json!({ "ip_address": ip, "cidr": network, "gateway_ip": null })
+                let ip = format!("{}{}", &member[..member.len() - 1], n + 10); // beside the member
+                json!({ "ip_address": ip, "cidr": network, "gateway_ip": null })
             };
             json!({
                 "id": amphora.id(), "lb_network_ip": amphora.management(Family::V4),
