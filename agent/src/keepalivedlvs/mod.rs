@@ -112,7 +112,11 @@ pub async fn act(
                 Ok(()) => {
                     let (base, id) = (base.to_owned(), id.clone());
                     // What it cannot do it has told.
-                    let _ = blocking(move || Ok(health::in_effect(&base, &id))).await;
+                    let _ = blocking(move || {
+                        health::in_effect(&base, &id);
+                        Ok(())
+                    })
+                    .await;
                 }
                 Err(ServiceError::NotActive(_)) => start(services, base, id).await?,
                 Err(error) => return Err(error),

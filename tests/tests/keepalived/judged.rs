@@ -18,7 +18,7 @@ fn values_that_octavias_api_allows_are_taken_though_keepalived_has_a_default_for
     let subnet = json!({ "cidr": "192.0.2.0/24", "gateway_ip": "192.0.2.1", "host_routes": [route] });
     let vrrp = json!({ "vip": vip().v4, "subnet": subnet,
         "amphorae": [{ "vrrp_ip": amphora.frontend(lab::Family::V4), "priority": 100 }] });
-    let Some(configs) = rendered(test, &fabric, vec![json!({ "lvs": lvs }), json!({ "vrrp": vrrp })]) else { return };
+    let Some(configs) = rendered(test, &fabric, &[json!({ "lvs": lvs }), json!({ "vrrp": vrrp })]) else { return };
     assert!(configs[0].contains("delay_loop 0") && configs[0].contains("connect_timeout 0"), "{}", configs[0]);
     assert!(configs[1].contains(" gateway "), "no word of keepalived's: {}", configs[1]);
     let mut api = start(amphora);
