@@ -18,8 +18,8 @@ use crate::{
 /// The largest JSON body taken; the largest the controller sends is a few kilobytes.
 const LIMIT: usize = 1024 * 1024;
 
-/// The largest configuration of haproxy or LVS taken: some 60,000 servers, or 800 members for two VIPs with an HTTP monitor
-/// that expects ten status codes, each of which is a block of its own.
+/// The largest configuration of haproxy or LVS taken: some 60,000 servers, or 800 members with an HTTP monitor that expects
+/// 200-299, each of which is a block of each member's.
 const LARGE: usize = 8 * 1024 * 1024;
 
 /// How many bodies that may be larger than [`LIMIT`] are held at a time, whoever sends them.
