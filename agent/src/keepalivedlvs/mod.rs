@@ -111,12 +111,11 @@ pub async fn act(
             match services.reload(&name).await {
                 Ok(()) => {
                     let (base, id) = (base.to_owned(), id.clone());
-                    // What it cannot do it has told.
-                    let _ = blocking(move || {
+                    let touch = move || {
                         health::in_effect(&base, &id);
                         Ok(())
-                    })
-                    .await;
+                    };
+                    let _ = blocking(touch).await; // what it cannot do it has told
                 }
                 Err(ServiceError::NotActive(_)) => start(services, base, id).await?,
                 Err(error) => return Err(error),
