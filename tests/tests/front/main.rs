@@ -6,6 +6,7 @@
 mod anything;
 mod bodies;
 mod config;
+mod cuts;
 mod ramfs;
 mod reload;
 mod support;

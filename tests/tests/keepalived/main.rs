@@ -6,6 +6,7 @@
 
 mod crash;
 mod lvs;
+mod lvs_crash;
 mod pair;
 mod programs;
 mod routed;
