@@ -32,7 +32,7 @@ fn main_process(amphora: &Amphora) -> Result<Option<u32>, String> {
     }
 }
 
-fn is<T: PartialEq + std::fmt::Debug>(there: T, wanted: T) -> Result<(), String> {
+fn is<T: PartialEq + std::fmt::Debug>(there: &T, wanted: &T) -> Result<(), String> {
     if there == wanted { Ok(()) } else { Err(format!("{there:?}")) }
 }
 
@@ -53,7 +53,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
         before: &|api, _| drop(delete(api).unwrap().success().unwrap()),
         call: &upload,
         always: &|step| assert!([None, Some(configuration(step))].contains(&stored(amphora))),
-        after: &|step| is(stored(amphora), Some(configuration(step))),
+        after: &|step| is(&stored(amphora), &Some(configuration(step))),
     };
     let points = first.run(amphora);
     assert!(points.len() >= 4, "the script, the file, the service, the answer: {points:?}");
@@ -88,7 +88,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
         },
         call: &|api, _| act(api, "reload"),
         always: &|_| assert_eq!(main_process(amphora), Ok(pid.get())),
-        after: &|_| is(main_process(amphora), Ok(pid.get())),
+        after: &|_| is(&main_process(amphora), &Ok(pid.get())),
     };
     let points = reload.run(amphora);
     assert!(!points.is_empty(), "{points:?}");
@@ -98,7 +98,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
         before: &|api, _| drop(act(api, "start").unwrap().success().unwrap()),
         call: &|api, _| act(api, "stop"),
         always: &|_| {},
-        after: &|_| is(main_process(amphora), Ok(None)),
+        after: &|_| is(&main_process(amphora), &Ok(None)),
     };
     let points = end.run(amphora);
     assert!(points.len() >= 2, "{points:?}");
@@ -115,7 +115,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
         call: &|api, _| delete(api),
         // What is left of one is a listener still, so that nothing of it is forgotten.
         always: &|_| assert!(stored(amphora).is_some() || main_process(amphora) == Ok(None)),
-        after: &|_| is((amphora.node().run(find).unwrap(), main_process(amphora)), (String::new(), Ok(None))),
+        after: &|_| is(&(amphora.node().run(find).unwrap(), main_process(amphora)), &(String::new(), Ok(None))),
     };
     let points = remove.run(amphora);
     assert!(points.len() >= 3, "{points:?}");
