@@ -35,14 +35,14 @@ impl<'a> Sender<'a> {
         Self { fabric, tls }
     }
 
-    /// PUTs a body in these parts; the status of the answer.
-    fn put(&mut self, path: &str, how: How, parts: &[&[u8]]) -> u16 {
+    /// Sends a body in these parts with a call, such as `PUT /1.0/config`; the status of the answer.
+    fn send(&mut self, call: &str, how: How, parts: &[&[u8]]) -> u16 {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let field = match how {
             How::Length => format!("Content-Length: {length}"),
             How::Chunked => "Transfer-Encoding: chunked".to_owned(),
         };
-        self.write(format!("PUT {path} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").as_bytes());
+        self.write(format!("{call} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").as_bytes());
         for part in parts.iter().filter(|part| !part.is_empty()) {
             match how {
                 How::Length => self.write(part),
@@ -78,17 +78,17 @@ impl<'a> Sender<'a> {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), field("connection:") == Some("close"))
     }
 
-    /// PUTs a body once for each way to cut it, and in single bytes. `look` sees the status, and how it was sent.
-    fn at_every_byte(&mut self, path: &str, body: &[u8], mut look: impl FnMut(u16, &str)) -> usize {
+    /// Sends a body once for each way to cut it, and in single bytes. `look` sees the status, and how it was sent.
+    fn at_every_byte(&mut self, call: &str, body: &[u8], mut look: impl FnMut(u16, &str)) -> usize {
         let mut sent = 0;
         for how in [How::Length, How::Chunked] {
             for cut in 0..body.len() {
                 let (first, second) = body.split_at(cut);
-                look(self.put(path, how, &[first, second]), &format!("{path}, {how:?}, cut at {cut}"));
+                look(self.send(call, how, &[first, second]), &format!("{call}, {how:?}, cut at {cut}"));
                 sent += 1;
             }
             let bytes: Vec<&[u8]> = body.chunks(1).collect();
-            look(self.put(path, how, &bytes), &format!("{path}, {how:?}, in single bytes"));
+            look(self.send(call, how, &bytes), &format!("{call}, {how:?}, in single bytes"));
             sent += 1;
         }
         sent
@@ -112,15 +112,15 @@ fn what_is_stored_is_what_was_sent_wherever_it_was_cut() {
     let mut sender = Sender::new(&fabric);
     // Every byte there is, in an order in which many are no UTF-8, and letters.
     let any: Vec<u8> = (0..=255_u8).rev().chain(LETTERS.bytes()).collect();
-    let (path, file) = ("/1.0/loadbalancer/1/certificates/a.pem", "/var/lib/octavia/certs/1/a.pem");
-    let mut sent = sender.at_every_byte(path, &any, |status, how| {
+    let (call, file) = ("PUT /1.0/loadbalancer/1/certificates/a.pem", "/var/lib/octavia/certs/1/a.pem");
+    let mut sent = sender.at_every_byte(call, &any, |status, how| {
         assert_eq!((status, take(amphora, file)), (200, any.clone()), "{how}");
     });
 
     let haproxy = format!("# {LETTERS}\nfrontend {LB}\n mode http\n bind 192.0.2.1:80 # €\n timeout client 1s\n");
-    let path = format!("/1.0/loadbalancer/{}/{LB}/haproxy", amphora.id());
+    let call = format!("PUT /1.0/loadbalancer/{}/{LB}/haproxy", amphora.id());
     let file = format!("/var/lib/octavia/{LB}/haproxy.cfg");
-    sent += sender.at_every_byte(&path, haproxy.as_bytes(), |status, how| {
+    sent += sender.at_every_byte(&call, haproxy.as_bytes(), |status, how| {
         assert_eq!(status, 202, "{how}: {}", log(amphora));
         assert_eq!(String::from_utf8(take(amphora, &file)).unwrap(), haproxy, "{how}");
     });
@@ -131,7 +131,7 @@ fn what_is_stored_is_what_was_sent_wherever_it_was_cut() {
     for how in [How::Length, How::Chunked] {
         for cut in 0..LETTERS.len() + 4 {
             let (first, second) = config.as_bytes().split_at(cut);
-            let status = sender.put("/1.0/config", how, &[first, second]);
+            let status = sender.send("PUT /1.0/config", how, &[first, second]);
             assert_eq!((status, amphora.node().read_file(MAIN).unwrap()), (202, config.clone()), "{how:?} at {cut}");
             amphora.node().write_file(MAIN, &old, 0o600).unwrap();
             sent += 1;
@@ -152,14 +152,14 @@ fn what_is_refused_is_refused_wherever_it_was_cut() {
     let wrong =
         [b"-----BEGIN CERTIFICATE-----\n", LETTERS.as_bytes(), b"\xff\xfe\x80\n-----END CERTIFICATE-----\n"].concat();
     let refused = |status: u16, how: &str| assert_eq!(status, 400, "{how}");
-    let mut sent = sender.at_every_byte("/1.0/certificate", &wrong, refused);
+    let mut sent = sender.at_every_byte("PUT /1.0/certificate", &wrong, refused);
     assert_eq!((amphora.node().read_file(file).unwrap(), shown(&fabric)), (old, first));
     // Letters of haproxy's text that no cut makes whole.
     let half = [b"frontend a\n # ", &LETTERS.as_bytes()[..LETTERS.len() - 1]].concat();
-    sent += sender.at_every_byte(&format!("/1.0/loadbalancer/{}/{LB}/haproxy", amphora.id()), &half, refused);
+    sent += sender.at_every_byte(&format!("PUT /1.0/loadbalancer/{}/{LB}/haproxy", amphora.id()), &half, refused);
     amphora.node().run(["test", "!", "-e", &format!("/var/lib/octavia/{LB}/haproxy.cfg")]).unwrap();
     let json = format!(r#"{{"mac_address":"{LETTERS}","{LETTERS}":"x"}}"#);
-    sent += sender.at_every_byte("/1.0/interface/192.0.2.1/rules", json.as_bytes(), refused);
+    sent += sender.at_every_byte("POST /1.0/plug/network", json.as_bytes(), refused);
     assert_eq!(amphora.api().unwrap().get("/1.0/info").unwrap().status, 200);
     println!("{sent} bodies refused");
 }

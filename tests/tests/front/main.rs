@@ -9,4 +9,5 @@ mod config;
 mod cuts;
 mod ramfs;
 mod reload;
+mod segments;
 mod support;
