@@ -7,7 +7,7 @@
 # reason where the packages cannot be had.
 set -eu
 
-packages=systemd,systemd-sysv,dbus,haproxy,keepalived,iproute2,procps
+packages=systemd,systemd-sysv,dbus,haproxy,keepalived,iproute2,procps,iputils-ping
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-$here/../build/debian12}
 mark=$folder/INSTALLED

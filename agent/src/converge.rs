@@ -70,9 +70,11 @@ pub struct Converge {
     /// Why the firewall could not be set in the last pass.
     filter: Option<Unready>,
     files: Files,
-    /// The bound VIPs that peers may have heard of, with the life of the speaker in which they first did; 0 for those
-    /// that were bound before this agent. Absent before the first look.
-    exposed: Option<BTreeMap<IpAddr, u64>>,
+    /// The bound VIPs that peers may have heard of, and when they first did; `None` for those that were bound before this
+    /// agent. Absent before the first look.
+    exposed: Option<BTreeMap<IpAddr, Option<std::time::Instant>>>,
+    /// Why a VIP that shall go may be known to a peer, as of the last look.
+    holder: Option<String>,
 }
 
 /// What a pass looks at.
@@ -108,11 +110,25 @@ impl Converge {
         link: Option<Link>,
     ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
-        let (failed, stuck, exposed, filter) = Default::default();
+        let (failed, stuck, exposed, holder, filter) = Default::default();
         let policy = Policy::of(&config.borrow());
         let files = Files::default();
         (
-            Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, exposed, filter, files },
+            Self {
+                shared,
+                kernel,
+                config,
+                policy,
+                link,
+                teller,
+                seen: None,
+                failed,
+                stuck,
+                exposed,
+                holder,
+                filter,
+                files,
+            },
             progress,
         )
     }
@@ -227,7 +243,10 @@ impl Converge {
         }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };
-        have.stale = scope.everything && self.is_stale(&want, &have).await;
+        if scope.everything {
+            self.holder = self.holder(&want, &have).await;
+            have.stale = self.holder.is_some();
+        }
         let steps = plan(&want, &have);
         let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|s| !matches!(s, Step::Withdraw(_) | Step::Announce(_)));
@@ -288,9 +307,7 @@ impl Converge {
         if let Some(link) = &self.link {
             let why = match have.announced {
                 None => format!("it may still be announced: {}", link.state().why()),
-                Some(_) => {
-                    "peers may still have its route, for the speaker has restarted and not told them all".to_owned()
-                }
+                Some(_) => self.holder.clone().unwrap_or_default(),
             };
             lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
         }

@@ -182,6 +182,11 @@ impl Owner {
         &self.shared
     }
 
+    /// Waits for the owner's end, which is a fault as long as there are handles.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+
     /// Makes durable what `decide` says the request means.
     pub async fn commit(
         &self,

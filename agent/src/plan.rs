@@ -155,7 +155,8 @@ pub struct Have {
     /// What the speaker announces, of the VIPs in this plan's scope; `None` while it cannot be asked. A
     /// prefix without announcement is held in a form that is not ours.
     pub announced: Option<BTreeMap<Prefix, Option<Announcement>>>,
-    /// A peer may hold VIPs that the speaker announced in an earlier life and knows nothing of now.
+    /// A peer may hold VIPs that shall go although the speaker announces them no more: from an earlier life of it, or
+    /// from a session that was lost.
     pub stale: bool,
 }
 

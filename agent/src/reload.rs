@@ -187,6 +187,17 @@ fn keep(running: &Config, new: &mut Config) -> Vec<String> {
         kept("[haproxy_amphora] base_path");
         new.paths.base.clone_from(&running.paths.base);
     }
+    let (old, distributor) = (&running.distributor, &mut new.distributor);
+    if distributor.role != old.role {
+        kept("[distributor] role, and allowed_nexthops with it");
+        distributor.role = old.role;
+        // They were checked together.
+        distributor.allowed_nexthops.clone_from(&old.allowed_nexthops);
+    }
+    if distributor.services != old.services {
+        kept("[distributor] services");
+        distributor.services = old.services;
+    }
     match (&running.bgp, &mut new.bgp) {
         (None, None) => {}
         (Some(running), Some(new)) => {

@@ -110,7 +110,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
     let state = directory.join("state");
     let first = !state.exists();
-    let (owner, owner_thread) = Owner::start(&state)?;
+    let (owner, _) = Owner::start(&state)?;
     if first {
         take_over(&config, &kernel, &owner).await?;
     }
@@ -118,7 +118,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
     let inside = kernel.inside().namespace().clone();
-    let heartbeats = Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone())
+    let mut heartbeats = Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone())
         .map_err(StartError::Heartbeats)?;
     let socket = running.current().bgp.as_ref().map(|bgp| bgp.speaker.clone());
     speaker::leave_previous(socket.as_deref()).await.map_err(StartError::Previous)?;
@@ -138,6 +138,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
     let config = running.current();
+    let owning = owner.clone();
     let router = api::router(App {
         owner,
         progress,
@@ -168,8 +169,8 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
-            () = ended(heartbeats.thread()) => return Err(StartError::Task("heartbeats'")),
-            () = ended(&owner_thread) => return Err(StartError::Task("owning")),
+            () = heartbeats.ended() => return Err(StartError::Task("heartbeats'")),
+            () = owning.ended() => return Err(StartError::Task("owning")),
         }
     }
     tracing::info!("stopping; VIPs, routes and the speaker stay as they are");
@@ -223,13 +224,6 @@ async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
     match keeper {
         Some(keeper) => drop(keeper.await), // its panic is reported by the hook
         None => std::future::pending().await,
-    }
-}
-
-/// Polls, for a thread has no future; it never ends while a handle of it is left.
-async fn ended(thread: &std::thread::JoinHandle<()>) {
-    while !thread.is_finished() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

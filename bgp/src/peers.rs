@@ -124,6 +124,7 @@ pub(crate) async fn set(
     client: &Client,
     peers: &[Peer],
     graceful_restart: Option<RestartTime>,
+    restarting: bool,
 ) -> Result<PeerDiff, Error> {
     tag::check_peers(peers)?;
     let mut have = BTreeMap::new();
@@ -136,8 +137,9 @@ pub(crate) async fn set(
         }
     }
     // The restart bits (RFC 4724's R and F) ask peers to keep what they still hold of us. True of a
-    // daemon that has no neighbor yet; on one that has, they would make it send all others again.
-    let restarting = have.is_empty();
+    // daemon that has no neighbor yet, or had only some of them set up when the agent was killed; of
+    // any other they would make it send all others again.
+    let restarting = restarting || have.is_empty();
     let mut diff = PeerDiff::default();
 
     let gone: Vec<IpAddr> = have.keys().filter(|ip| peers.iter().all(|p| p.address != **ip)).copied().collect();
@@ -153,7 +155,7 @@ pub(crate) async fn set(
             continue;
         }
         if let Some(gr) = wanted.graceful_restart.as_mut() {
-            gr.local_restarting = restarting;
+            gr.local_restarting = restarting && held.is_none();
         }
         let named = |e| naming(e, &peer.id);
         if held.is_some() {

@@ -54,6 +54,8 @@ pub struct Session {
     pub state: SessionState,
     /// When it came up, or when it last went down; absent if it never was up. Whole seconds.
     pub since: Option<SystemTime>,
+    /// When it last went down, whether it is up again or not; absent if it never was up. Whole seconds.
+    pub last_down: Option<SystemTime>,
     /// The smaller of both sides' hold times; only while up.
     pub hold_time: Option<Duration>,
     /// The interval that follows from it; only while up.
@@ -117,6 +119,7 @@ pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
         remote_as: conf.peer_asn,
         state: SessionState::parse(state.session_state),
         since: if up { timers.uptime } else { timers.downtime }.and_then(|t| SystemTime::try_from(t).ok()),
+        last_down: timers.downtime.and_then(|t| SystemTime::try_from(t).ok()),
         hold_time: seconds(timers.negotiated_hold_time),
         keepalive: seconds(timers.keepalive_interval),
         families,

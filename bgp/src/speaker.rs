@@ -138,9 +138,15 @@ impl Speaker {
     }
 
     /// Makes the neighbors these, with `graceful_restart` for all. Identical ones are not touched,
-    /// changed ones are reset, unknown ones deleted.
-    pub async fn set_peers(&self, peers: &[Peer], graceful_restart: Option<RestartTime>) -> Result<PeerDiff, Error> {
-        peers::set(&self.client, peers, graceful_restart).await
+    /// changed ones are reset, unknown ones deleted. New ones are asked to keep what they hold of us if
+    /// gobgpd has no neighbor yet, or is `restarting`: somebody began to set them up and did not end.
+    pub async fn set_peers(
+        &self,
+        peers: &[Peer],
+        graceful_restart: Option<RestartTime>,
+        restarting: bool,
+    ) -> Result<PeerDiff, Error> {
+        peers::set(&self.client, peers, graceful_restart, restarting).await
     }
 
     /// The speaker's own table, read back.
@@ -227,6 +233,12 @@ impl Speaker {
     /// Every neighbor's session.
     pub async fn sessions(&self) -> Result<Vec<Session>, Error> {
         let peers = self.client.list_peers(true).await?;
+        Ok(peers.into_iter().filter_map(|peer| session::read(peer, self.api())).collect())
+    }
+
+    /// The same without [`Session::advertised`], which gobgpd runs its policies over its whole table for.
+    pub async fn sessions_uncounted(&self) -> Result<Vec<Session>, Error> {
+        let peers = self.client.list_peers(false).await?;
         Ok(peers.into_iter().filter_map(|peer| session::read(peer, self.api())).collect())
     }
 

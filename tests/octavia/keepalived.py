@@ -4,7 +4,7 @@
 
 ASKED is a JSON list of what to render. {"vrrp": {"vip", "subnet": {"cidr", "gateway_ip"}, "additional": [{"ip_address", "subnet"}],
 "amphorae": [{"vrrp_ip", "priority"}]}} gives one configuration for each amphora. {"lvs": {"listener_id", "vips",
-"protocol", "port", "monitor", "enabled", "members": [{"id", "ip_address", "port", "weight", "enabled"}]}} gives one;
+"protocol", "port", "monitor", "monitor_values", "enabled", "members": [{"id", "ip_address", "port", "weight", "enabled"}]}} gives one;
 without "members" the listener has no pool. The file RENDERED gets a JSON list of all the texts.
 """
 
@@ -65,14 +65,17 @@ def lvs(asked):
         monitor = asked.get("monitor") and data_models.HealthMonitor(
             id="b3a1d2c4-0000-4000-8000-0000000000ff",
             type=asked["monitor"],
-            delay=2,
-            timeout=2,
-            fall_threshold=2,
-            rise_threshold=2,
-            enabled=True,
-            url_path="/",
-            http_method="GET",
-            expected_codes="200",
+            **{
+                "delay": 2,
+                "timeout": 2,
+                "fall_threshold": 2,
+                "rise_threshold": 2,
+                "enabled": True,
+                "url_path": "/",
+                "http_method": "GET",
+                "expected_codes": "200",
+                **asked.get("monitor_values", {}),
+            },
         )
         listener.default_pool = data_models.Pool(
             id=POOL,

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::ops::Deref;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 
 use crate::error::{Error, Result, io};
@@ -53,18 +54,28 @@ impl Node {
         format!("nsenter --target {} --net --mount --pid --uts", self.pid())
     }
 
-    /// Makes this node forward packets, by the layer-4 hash over equal paths, as a router does.
+    /// Makes this node forward packets, by a hash of the five-tuple over equal paths, as a router does.
     pub fn forward(&self) -> Result<()> {
         for (key, value) in [
             ("net/ipv4/ip_forward", "1"),
             ("net/ipv6/conf/all/forwarding", "1"),
-            ("net/ipv4/fib_multipath_hash_policy", "1"),
-            ("net/ipv6/fib_multipath_hash_policy", "1"),
+            // Not policy 1, which takes the hash a packet already has (ip_multipath_l4_keys, net/ipv4/route.c): between
+            // namespaces that is the client's socket's, the same for every router, and another after a retransmission.
+            ("net/ipv4/fib_multipath_hash_policy", "3"),
+            ("net/ipv6/fib_multipath_hash_policy", "3"),
+            // Addresses, protocol and ports (include/net/ip_fib.h, FIB_MULTIPATH_HASH_FIELD_*).
+            ("net/ipv4/fib_multipath_hash_fields", "55"),
+            ("net/ipv6/fib_multipath_hash_fields", "55"),
             // Several ToRs make asymmetric paths, and this machine's defaults are inherited.
             ("net/ipv4/conf/all/rp_filter", "0"),
             ("net/ipv4/conf/default/rp_filter", "0"),
         ] {
             self.sysctl(key, value)?;
+        }
+        // Each router hashes with a seed of its own. Namespaces share the machine's, and two routers in a row that hash
+        // alike polarise: the second sees only the flows of one half, and a next hop of three may get none of them.
+        if Path::new("/proc/sys/net/ipv4/fib_multipath_hash_seed").exists() {
+            self.sysctl("net/ipv4/fib_multipath_hash_seed", &self.pid().to_string())?;
         }
         Ok(())
     }

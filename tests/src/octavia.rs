@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::addresses::Family;
+use crate::addresses::{FRONTEND, Family, tor_host};
 use crate::amphora::{API_PORT, Amphora};
 use crate::error::{Error, Result, io};
 use crate::fabric::Fabric;
@@ -107,4 +107,35 @@ pub fn render(asked: &Value) -> Result<String> {
         return Err(Error::Missing(format!("Octavia's templater: {}", String::from_utf8_lossy(&output.stderr))));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Configurations of keepalived by Octavia's own templaters, asked for as `octavia/keepalived.py` takes them.
+pub fn keepalived(fabric: &Fabric, asked: &[Value]) -> Result<Vec<String>> {
+    const RENDERED: &str = "/run/rendered.json";
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/keepalived.py");
+    let mut python = command([environment()?.join("bin/python")]);
+    python.arg(script).args([Value::from(asked).to_string().as_str(), RENDERED]);
+    let renderer = fabric.controller.spawn("render", &mut python)?;
+    let status = renderer.wait(PATIENCE)?;
+    if !status.success() {
+        let log = std::fs::read_to_string(renderer.log()).unwrap_or_default();
+        return Err(Error::Missing(format!("Octavia's templater ended with {status}: {log}")));
+    }
+    let text = fabric.controller.read_file(RENDERED)?;
+    serde_json::from_str(&text)
+        .map_err(|error| Error::Parse { what: RENDERED.into(), text: format!("{error}: {text}") })
+}
+
+/// The VRRP configuration of each amphora of a load balancer with that IPv4 VIP; the first has the highest priority, and
+/// ToR 0 is their gateway.
+pub fn vrrp<'a>(
+    fabric: &Fabric,
+    vip: std::net::Ipv4Addr,
+    amphorae: impl IntoIterator<Item = &'a Amphora>,
+) -> Result<Vec<String>> {
+    let amphorae: Vec<Value> = (amphorae.into_iter().zip([100, 90]))
+        .map(|(amphora, priority)| json!({ "vrrp_ip": amphora.frontend(Family::V4), "priority": priority }))
+        .collect();
+    let subnet = json!({ "cidr": FRONTEND.v4, "gateway_ip": FRONTEND.host(tor_host(0)).v4 });
+    keepalived(fabric, &[json!({ "vrrp": { "vip": vip, "subnet": subnet, "amphorae": amphorae } })])
 }

@@ -53,6 +53,12 @@ impl Pki {
         self.ca.pem()
     }
 
+    /// The CA's private key, PEM: what the controller issues the amphorae's certificates with.
+    #[must_use]
+    pub fn ca_key(&self) -> String {
+        self.ca.key().serialize_pem()
+    }
+
     /// The controller's client certificate.
     #[must_use]
     pub fn controller(&self) -> &Identity {

@@ -91,33 +91,61 @@ pub async fn details(State(app): State<App>) -> Result<Json<Details>, ApiError> 
     let failed = |e: &dyn std::error::Error| {
         ApiError::new(Status::Internal, "Cannot tell how this amphora is doing", with_causes(e))
     };
-    let traffic = app.kernel.inside().traffic().await.map_err(|e| failed(&e))?;
-    let networks = traffic.into_iter().filter(|(name, _)| name.starts_with("eth"));
+    // Both take their time in other threads: at once.
+    let (traffic, files) = tokio::join!(
+        app.kernel.inside().traffic(),
+        from_files(&app, |base| Ok((loadbalancers::overview(base)?, host())))
+    );
+    let networks = traffic.map_err(|e| failed(&e))?.into_iter().filter(|(name, _)| name.starts_with("eth"));
     let networks = networks.map(|(name, t)| (name, Traffic { network_tx: t.tx_bytes, network_rx: t.rx_bytes }));
-    let info = info::collect(&app).await;
-    let Overview { haproxy_running, haproxy, lvs_running, lvs } = from_files(&app, loadbalancers::overview).await?;
-    let stat = fs::read_to_string("/proc/stat").map_err(|e| failed(&e))?;
-    let root = nix::sys::statvfs::statvfs("/").map_err(|e| failed(&e))?;
+    let (Overview { haproxy_running, haproxy, lvs_running, lvs }, host) = files?;
+    let Host { stat, root, meminfo, loadavg, tuned } = host.map_err(|e| failed(&e))?;
     Ok(Json(Details {
-        info,
+        info: info::collect(&app).await,
         networks: networks.collect(),
         active: true,
         haproxy_count: haproxy_running,
         cpu_count: cpu_count(&stat),
         cpu: cpu(&stat),
-        memory: memory(&fs::read_to_string("/proc/meminfo").map_err(|e| failed(&e))?),
+        memory: memory(&meminfo),
         disk: Disk {
             used: root.blocks().saturating_sub(root.blocks_free()) * root.fragment_size(),
             available: root.blocks_available() * root.fragment_size(),
         },
-        load: load(&fs::read_to_string("/proc/loadavg").map_err(|e| failed(&e))?),
-        active_tuned_profiles: tuned_profiles().map_err(|e| failed(&e))?,
+        load: load(&loadavg),
+        active_tuned_profiles: tuned,
         topology: "SINGLE",
         topology_status: "OK",
         listeners: haproxy.into_iter().chain(lvs).map(|listener| listener.id).collect(),
         packages: BTreeMap::new(),
         lvs_listener_process_count: lvs_running,
     }))
+}
+
+/// What the machine tells of itself.
+struct Host {
+    stat: String,
+    root: nix::sys::statvfs::Statvfs,
+    meminfo: String,
+    loadavg: String,
+    tuned: String,
+}
+
+fn host() -> io::Result<Host> {
+    Ok(Host {
+        stat: table("/proc/stat")?,
+        root: nix::sys::statvfs::statvfs("/")?,
+        meminfo: table("/proc/meminfo")?,
+        loadavg: table("/proc/loadavg")?,
+        tuned: tuned_profiles()?,
+    })
+}
+
+/// A file of the kernel's, which says 0 of its size: with room for it, one read is enough.
+fn table(path: &str) -> io::Result<String> {
+    let mut text = String::with_capacity(8 * 1024);
+    fs::File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The first line of `/proc/stat`: `cpu user nice system idle iowait irq softirq ...`.

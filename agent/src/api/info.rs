@@ -2,16 +2,16 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
+    process::Command,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::App;
+use crate::{api::App, child};
 
 /// The API version both ends agree on.
 #[derive(Debug, Serialize, ToSchema)]
@@ -60,40 +60,60 @@ pub(super) async fn collect(app: &App) -> Info {
 }
 
 const PACKAGES: [&str; 3] = ["haproxy", "keepalived", "ipvsadm"];
+/// How long the package manager may take. The controller waits for a minute.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Package versions, asked of the package manager once per change of its database.
 #[derive(Clone, Debug, Default)]
 pub struct Versions(Arc<Mutex<Option<Known>>>);
 
+/// Versions by package.
+type Packages = HashMap<String, String>;
+
 #[derive(Debug)]
 struct Known {
     database: Option<SystemTime>,
-    versions: Arc<HashMap<String, String>>,
+    versions: Arc<Packages>,
 }
 
 impl Versions {
     /// The version of each package that is installed.
-    pub async fn get(&self) -> Arc<HashMap<String, String>> {
-        let database = std::fs::metadata(Path::new("/var/lib/dpkg/status")).and_then(|m| m.modified()).ok();
-        if let Some(known) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub async fn get(&self) -> Arc<Packages> {
+        let this = self.clone();
+        let versions = tokio::task::spawn_blocking(move || {
+            let database = std::fs::metadata("/var/lib/dpkg/status").and_then(|m| m.modified()).ok();
+            this.of(database, query)
+        });
+        versions.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// What is known of this database, or else what the `query` tells; where it fails, what was known last.
+    fn of(&self, database: Option<SystemTime>, query: impl FnOnce() -> Option<Packages>) -> Arc<Packages> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known()
             && known.database == database
         {
             return known.versions.clone();
         }
-        let Some(versions) = query().await.map(Arc::new) else { return Arc::default() };
-        let known = Known { database, versions: versions.clone() };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        let Some(versions) = query().map(Arc::new) else {
+            return known().as_ref().map(|known| known.versions.clone()).unwrap_or_default();
+        };
+        *known() = Some(Known { database, versions: versions.clone() });
         versions
     }
 }
 
-/// `None` when it could not be asked, to be asked again.
-async fn query() -> Option<HashMap<String, String>> {
-    let mut command = tokio::process::Command::new("dpkg-query");
-    command.args(["-W", "-f=${Package} ${Version}\n"]).args(PACKAGES).stdin(std::process::Stdio::null());
-    match command.output().await {
+/// `None` when it could not be asked, to be asked again. Blocks.
+fn query() -> Option<Packages> {
+    let mut command = Command::new("dpkg-query");
+    command.args(["-W", "-f=${Package} ${Version}\n"]).args(PACKAGES);
+    match child::run(&mut command, None, b"", PATIENCE) {
         // It exits 1 when any of them is not installed, and lists the others all the same.
-        Ok(output) => Some(parse(&String::from_utf8_lossy(&output.stdout))),
+        Ok(ended) if matches!(ended.status.code(), Some(0 | 1)) => Some(parse(&ended.text)),
+        Ok(ended) => {
+            tracing::warn!(status = %ended.status, text = ended.text.trim(), "dpkg-query does not tell package versions");
+            None
+        }
         Err(error) => {
             tracing::warn!(%error, "cannot ask dpkg-query for package versions");
             None
@@ -101,7 +121,7 @@ async fn query() -> Option<HashMap<String, String>> {
     }
 }
 
-fn parse(lines: &str) -> HashMap<String, String> {
+fn parse(lines: &str) -> Packages {
     // The controller reads `MAJOR.MINOR` from the front of haproxy's, so an epoch would mislead it.
     let version = |package: &str, v: &str| match v.split_once(':') {
         Some((_, rest)) if package == "haproxy" => rest.to_owned(),
@@ -113,6 +133,17 @@ fn parse(lines: &str) -> HashMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_known_last_is_told_while_the_package_manager_does_not_answer() {
+        let versions = Versions::default();
+        assert!(versions.of(None, || None).is_empty());
+        assert_eq!(versions.of(None, || Some(parse("haproxy 2.6\n")))["haproxy"], "2.6");
+        let database = Some(SystemTime::now());
+        assert_eq!(versions.of(database, || None)["haproxy"], "2.6");
+        assert_eq!(versions.of(database, || Some(parse("haproxy 2.8\n")))["haproxy"], "2.8", "asked again");
+        assert_eq!(versions.of(database, || panic!("known"))["haproxy"], "2.8");
+    }
 
     #[test]
     fn versions_are_as_printed_but_for_an_epoch_of_haproxys() {

@@ -198,9 +198,14 @@ fn refusal(error: &haproxy::Error) -> ApiError {
         Error::Unknown(lb) => unknown(&lb.to_string()),
         Error::NotText(_) => ApiError::new(Status::BadRequest, "Invalid request", error.to_string()),
         Error::Refused(words) => ApiError::new(Status::BadRequest, "Invalid request", words),
-        // `Error stoping haproxy`: as upstream forms it.
         Error::Service { what, cause } => {
-            ApiError::new(Status::Internal, format!("Error {what}ing haproxy"), cause.text())
+            // `Error stoping haproxy`, as upstream forms it; what a deletion cannot do is spelled there.
+            let doing = match *what {
+                "enable" => "enabling".to_owned(),
+                "remove" => "stopping".to_owned(),
+                action => format!("{action}ing"),
+            };
+            ApiError::new(Status::Internal, format!("Error {doing} haproxy"), cause.text())
         }
         Error::Unchecked(_) | Error::Files { .. } | Error::Panicked => {
             ApiError::new(Status::Internal, "Error changing the load balancer", with_causes(error))

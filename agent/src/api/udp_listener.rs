@@ -12,7 +12,7 @@ use axum::{
 use crate::{
     api::{
         App,
-        body::Whole,
+        body::Large,
         digest::md5_hex,
         error::{ApiError, Fault, Status},
         listeners::from_files,
@@ -34,7 +34,7 @@ use crate::{
         ("amphora_id" = String, Path, description = "Not looked at"),
         ("listener_id" = String, Path, description = "The listener's id"),
     ),
-    request_body(content = inline(Whole), content_type = "application/octet-stream"),
+    request_body(content = inline(Large), content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "Stored; the ETag is the body's MD5", body = Done),
         (status = 400, description = "Not an id, keepalived refuses the configuration (`details` has its words), or the \
@@ -45,7 +45,7 @@ use crate::{
 pub async fn upload(
     State(app): State<App>,
     ids: Result<Path<(String, String)>, PathRejection>,
-    Whole(body): Whole,
+    Large(body): Large,
 ) -> Result<Stored, ApiError> {
     let id = ids.ok().and_then(|Path((_, listener))| LbId::new(&listener)).ok_or_else(|| {
         let fix = "listener_id: at most 64 letters, digits, `-` and `_`";

@@ -47,8 +47,7 @@ pub async fn upload(State(app): State<App>, Whole(body): Whole) -> Result<Stored
     let digest = md5_hex(&body);
     test(&app, body.clone()).await?;
     let paths = Arc::clone(&app.paths);
-    let stored = tokio::task::spawn_blocking(move || vrrp::store(&paths.base, &body)).await;
-    let stored = stored.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    let stored = services::blocking(move || vrrp::store(&paths.base, &body)).await;
     stored.map_err(|e| ApiError::new(Status::Internal, "Cannot store the keepalived configuration", e.to_string()))?;
     crash::point("vrrp: stored, no service");
     let installed = if is_routed(&app) { without_keepalived(&app).await } else { install(&app).await };
@@ -149,7 +148,9 @@ async fn start(app: &App) -> Result<Action, ServiceError> {
         return Ok(Action::Start);
     }
     let name = ServiceName::keepalived();
-    if !vrrp::is_configured(&app.paths.base) {
+    let paths = Arc::clone(&app.paths);
+    let configured = services::blocking(move || Ok(vrrp::is_configured(&paths.base))).await;
+    if !configured.unwrap_or(false) {
         return Err(ServiceError::Unknown(name)); // nothing was uploaded
     }
     // One that came with another agent's files has no service yet.

@@ -15,23 +15,24 @@ use crate::{
 /// The files, as far as this process has written them.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    written: Option<interfaces::Files>,
+    /// Where, and what.
+    written: Option<(Paths, interfaces::Files)>,
 }
 
 /// Files that are being written.
 pub(super) struct Writing {
-    files: interfaces::Files,
+    files: (Paths, interfaces::Files),
     work: JoinHandle<io::Result<()>>,
 }
 
 impl Files {
     /// Begins to write what the files are to say, unless they say it.
     pub(super) fn write(&self, desired: &Desired, policy: &Policy, paths: &Paths) -> Option<Writing> {
-        let files = files(desired, policy);
+        let files = (paths.clone(), files(desired, policy));
         if self.written.as_ref() == Some(&files) {
             return None;
         }
-        let (paths, new) = (paths.clone(), files.clone());
+        let (paths, new) = files.clone();
         Some(Writing { files, work: tokio::task::spawn_blocking(move || new.write(&paths)) })
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Instant,
 };
 
 use bgp::{Change, Error, Prefix};
@@ -13,7 +14,7 @@ use crate::{
     crash,
     plan::{Address, Device, Have, Step, Want},
     resolve::Closed,
-    speaker::{Announced, Link, State},
+    speaker::{Announced, State},
 };
 
 /// More changes than this are one line in the log.
@@ -31,24 +32,26 @@ impl Converge {
         asked
     }
 
-    /// Whether a VIP that shall go may be known to a peer although not to the speaker: from an earlier life of it.
-    pub(super) async fn is_stale(&mut self, want: &Want, have: &Have) -> bool {
+    /// Why a VIP that shall go may be known to a peer although not to the speaker, or although it is withdrawn now.
+    pub(super) async fn holder(&mut self, want: &Want, have: &Have) -> Option<String> {
         let bound = |ip: IpAddr| have.addresses.contains(&Address::vip(ip));
         let on_lo = have.addresses.iter().filter(|a| a.device == Device::Lo);
-        let exposed = self.exposed.get_or_insert_with(|| on_lo.map(|a| (a.ip, 0)).collect());
+        let exposed = self.exposed.get_or_insert_with(|| on_lo.map(|a| (a.ip, None)).collect());
         exposed.retain(|ip, _| bound(*ip));
-        let Some((link, life)) = self.link.as_ref().and_then(|link| Some((link, link.life()?))) else { return false };
         let leaves = |ip: IpAddr| !want.addresses.contains(&Address::vip(ip));
-        exposed.iter().any(|(ip, since)| *since < life && leaves(*ip)) && link.is_stale().await
+        let leaving: Vec<_> = exposed.iter().filter(|(ip, _)| leaves(**ip)).map(|(_, first)| *first).collect();
+        match &self.link {
+            Some(link) if !leaving.is_empty() => link.holder(&leaving).await,
+            _ => None,
+        }
     }
 
     /// Notes what peers are about to hear of.
     pub(super) fn expose(&mut self, steps: &[Step]) {
-        let life = self.link.as_ref().and_then(Link::life).unwrap_or_default();
         let Some(exposed) = &mut self.exposed else { return };
         for step in steps {
             if let Step::Announce(announcement) = step {
-                exposed.entry(announcement.prefix.address()).or_insert(life);
+                exposed.entry(announcement.prefix.address()).or_insert_with(|| Some(Instant::now()));
             }
         }
     }

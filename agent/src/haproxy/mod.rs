@@ -180,7 +180,7 @@ impl Haproxy {
             tell_keepalived(setting, Some(lb)).await?;
         }
         let removed = self.services.remove(&ServiceName::haproxy(lb)).await;
-        removed.map_err(|cause| Error::Service { what: "stop", cause })?;
+        removed.map_err(|cause| Error::Service { what: "remove", cause })?;
         crash::point("haproxy: service removed");
         let (paths, id) = (setting.paths.clone(), lb.clone());
         blocking("remove the load balancer's files", move || {

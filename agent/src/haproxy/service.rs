@@ -45,8 +45,12 @@ pub(super) fn service(paths: &Paths, lb: &LbId, amphora_id: &str) -> Service {
     service.reload_forks = true;
     service.notify = true;
     service.before = vec![ServiceName::keepalived()];
-    // It binds low ports, gives its workers another user and group, and signals them.
-    let capabilities = ["CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_SYS_RESOURCE"];
+    // It binds low ports, gives its workers another user and group, and signals them. The one for raw packets is not for
+    // it: Debian's ping, the check of a PING monitor, has it as a file capability and is not executed where it could not
+    // be given (execve(2), EPERM). Under NoNewPrivileges it is not given to it either, and ping needs none
+    // (`net.ipv4.ping_group_range`).
+    let capabilities =
+        ["CAP_NET_BIND_SERVICE", "CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_SYS_RESOURCE", "CAP_NET_RAW"];
     service.sandbox = Sandbox {
         writable: vec![paths.base.clone()],
         capabilities: capabilities.map(ToOwned::to_owned).into(),

@@ -23,9 +23,9 @@ mod target;
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     io,
     sync::{Arc, Mutex, PoisonError},
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -63,10 +63,9 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Heartbeats {
     status: Arc<Mutex<Status>>,
-    thread: JoinHandle<()>,
     parting: CancellationToken,
-    /// Closed when the last one has been sent.
-    parted: oneshot::Receiver<()>,
+    /// Is dropped with their thread.
+    alive: oneshot::Receiver<Infallible>,
 }
 
 /// How long the last one may take: the longest [`patience`] and what sending it takes.
@@ -83,14 +82,14 @@ impl Heartbeats {
         // Its blocking threads resolve names and ask LVS, where there are any.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
         let beats = beat::Beats::new(&config.borrow().paths.base, state, namespace, status.clone());
-        let (parting, (sending, parted)) = (CancellationToken::new(), oneshot::channel());
+        let (parting, (held, alive)) = (CancellationToken::new(), oneshot::channel());
         let asked = parting.clone();
         let run = move || {
+            let _held = held; // until then, and not as long as the runtime, which waits for a name to be resolved
             runtime.block_on(keep_beating(config, beats, asked));
-            drop(sending); // before the runtime, which waits for a name to be resolved
         };
-        let thread = std::thread::Builder::new().name("heartbeats".into()).spawn(run)?;
-        Ok(Self { status, thread, parting, parted })
+        std::thread::Builder::new().name("heartbeats".into()).spawn(run)?;
+        Ok(Self { status, parting, alive })
     }
 
     /// How they do.
@@ -99,16 +98,15 @@ impl Heartbeats {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sends the last one, and waits until that is done.
-    pub async fn part(self) {
-        self.parting.cancel();
-        let _ = timeout(PARTING, self.parted).await; // nobody waits longer for an agent's end
+    /// Waits for the end of their thread, which ends only with the configuration's sender, or by a fault.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.alive).await; // nothing is ever sent
     }
 
-    /// Their thread, which ends only with the configuration's sender or after [`Heartbeats::part`].
-    #[must_use]
-    pub fn thread(&self) -> &JoinHandle<()> {
-        &self.thread
+    /// Sends the last one, and waits until that is done.
+    pub async fn part(mut self) {
+        self.parting.cancel();
+        let _ = timeout(PARTING, self.ended()).await; // nobody waits longer for an agent's end
     }
 }
 

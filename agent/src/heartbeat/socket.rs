@@ -10,6 +10,8 @@ use tokio::{
 
 /// The longest answer, in bytes: about 50,000 servers.
 const LONGEST: u64 = 16 * 1024 * 1024;
+/// Room for the answer of a small load balancer, in bytes; haproxy writes 16 KiB at a time.
+const USUAL: usize = 16 * 1024;
 
 /// Sends a command and reads the answer, which haproxy ends by closing.
 ///
@@ -19,7 +21,7 @@ pub async fn ask(socket: &Path, command: &str, until: Instant) -> io::Result<Str
     let exchange = async {
         let mut stream = UnixStream::connect(socket).await?;
         stream.write_all(format!("{command}\n").as_bytes()).await?;
-        let mut answer = Vec::new();
+        let mut answer = Vec::with_capacity(USUAL);
         stream.take(LONGEST + 1).read_to_end(&mut answer).await?;
         if answer.len() as u64 > LONGEST {
             return Err(io::Error::other(format!("the answer is longer than {LONGEST} bytes")));

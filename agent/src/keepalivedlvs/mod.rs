@@ -18,7 +18,7 @@ use crate::{
     files::{Directory, Name},
     keepalived,
     loadbalancers::LbId,
-    services::{Service, ServiceError, ServiceName, Services},
+    services::{Service, ServiceError, ServiceName, Services, blocking},
     vrrp,
 };
 use files::{configuration_name, directory, name, pid_names};
@@ -62,6 +62,15 @@ pub fn service(base: &Path, id: &LbId, facility: u8) -> Service {
     Service { before: vec![ServiceName::keepalived()], ..service }
 }
 
+/// Starts a listener's keepalived, until it can be reloaded.
+async fn start(services: &Services, base: &Path, id: &LbId) -> Result<(), ServiceError> {
+    let name = ServiceName::keepalived_lvs(id);
+    let (base, id) = (base.to_owned(), id.clone());
+    let pid = blocking(move || Ok(ready_pid(&base, &id))).await;
+    let pid = pid.map_err(|e| ServiceError::Backend { name: name.clone(), what: "start", text: e.to_string() })?;
+    keepalived::start(services, &name, &pid).await
+}
+
 /// The pid file that tells when a listener's keepalived can be reloaded: the checker's, or without a pool its own.
 fn ready_pid(base: &Path, id: &LbId) -> PathBuf {
     let text = files::read(base, id).ok().flatten().unwrap_or_default();
@@ -94,14 +103,22 @@ pub async fn act(
         Action::Start => {
             // One that came with another agent's files has no service yet.
             services.install(&service(base, id, facility)).await?;
-            keepalived::start(services, &name, &ready_pid(base, id)).await?;
+            start(services, base, id).await?;
             Ok(action.done())
         }
         Action::Reload => {
             services.install(&service(base, id, facility)).await?;
             match services.reload(&name).await {
-                Ok(()) => health::in_effect(base, id),
-                Err(ServiceError::NotActive(_)) => keepalived::start(services, &name, &ready_pid(base, id)).await?,
+                Ok(()) => {
+                    let (base, id) = (base.to_owned(), id.clone());
+                    // What it cannot do it has told.
+                    let _ = blocking(move || {
+                        health::in_effect(&base, &id);
+                        Ok(())
+                    })
+                    .await;
+                }
+                Err(ServiceError::NotActive(_)) => start(services, base, id).await?,
                 Err(error) => return Err(error),
             }
             Ok("restarted")
@@ -119,11 +136,10 @@ pub async fn delete(services: &Services, base: &Path, id: &LbId) -> Result<(), S
     services.remove(&service).await?;
     crash::point("lvs: service removed");
     let (base, id) = (base.to_owned(), id.clone());
-    let removed = tokio::task::spawn_blocking(move || -> io::Result<()> {
+    let removed = blocking(move || {
         let Some(directory) = Directory::open(&directory(&base))? else { return Ok(()) };
         let names = pid_names(&id).into_iter().chain([configuration_name(&id)]);
         names.map(|text| name(&text)).try_for_each(|name: Name| directory.remove(&name))
     });
-    let removed = removed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    removed.map_err(|e| ServiceError::Backend { name: service, what: "remove the files of", text: e.to_string() })
+    removed.await.map_err(|e| ServiceError::Backend { name: service, what: "remove the files of", text: e.to_string() })
 }

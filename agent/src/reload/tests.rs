@@ -119,6 +119,8 @@ fn what_needs_a_restart_stays_and_is_named_and_the_rest_is_taken() {
     let before = site.running.current();
     let other = CONF_D.replace("64512", "64513\nrouter_id = 192.0.2.9\nspeaker = unix:///run/other.sock");
     let other = other.replace("[bgp_peer:a]", "[bgp_peer:b]").replace("203.0.113.0", "198.51.100.0");
+    let role = "[distributor]\nservices = direct\nrole = distributor\nallowed_nexthops = 192.0.2.0/24";
+    let other = other.replace("[distributor]", role);
     fs::write(site.at("conf.d/50.conf"), other).unwrap();
     let new = site.main("[haproxy_amphora]\nbind_port = 9444\nbase_path = /other\nbase_cert_dir = /certs");
     site.running.replace(new.as_bytes()).unwrap();
@@ -126,11 +128,17 @@ fn what_needs_a_restart_stays_and_is_named_and_the_rest_is_taken() {
     assert_eq!((config.api.bind, &config.paths.base), (before.api.bind, &before.paths.base));
     assert_eq!(config.paths.certs, Path::new("/certs"));
     assert_eq!(config.distributor.allowed_prefixes, ["198.51.100.0/24".parse().unwrap()]);
+    let kept = |config: &Config| {
+        let distributor = &config.distributor;
+        (distributor.role, distributor.services, distributor.allowed_nexthops.clone())
+    };
+    assert_eq!(kept(&config), kept(&before));
     let (bgp, old) = (config.bgp.as_ref().unwrap(), before.bgp.as_ref().unwrap());
     assert_eq!((bgp.local_as, bgp.router_id, &bgp.speaker), (old.local_as, old.router_id, &old.speaker));
     assert_eq!(bgp.peers[0].peer.id.as_str(), "b");
     let stale = site.running.freshness().stale.join("\n");
-    for named in ["bind_host, bind_port", "base_path", "local_as", "router_id", "[bgp] speaker"] {
+    let named = ["bind_host, bind_port", "base_path", "local_as", "router_id", "[bgp] speaker", "role", "services"];
+    for named in named {
         assert!(stale.contains(named), "{named} is not in {stale}");
     }
 }

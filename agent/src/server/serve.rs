@@ -1,7 +1,6 @@
 //! Accepting connections: one task each, every wait with an end.
 
 use std::{
-    convert::Infallible,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -115,8 +114,9 @@ pub async fn serve(
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &slots)).await {
         let Some((tcp, address, slot)) = accepted else { continue };
         let span = tracing::info_span!("conn", peer = %address, client = field::Empty);
-        let server =
-            Server { tls: reloader.current().into(), router: router.clone(), limits: limits(), stop: stop.clone() };
+        let (tls, admitted) = reloader.current();
+        let (tls, reloader) = (tls.into(), reloader.clone());
+        let server = Server { tls, reloader, admitted, router: router.clone(), limits: limits(), stop: stop.clone() };
         let kill = kill.clone();
         let task = async move { kill.run_until_cancelled(server.connection(tcp, address, slot)).await };
         open.spawn(task.instrument(span));
@@ -152,9 +152,18 @@ fn out_of_descriptors(errno: i32) -> bool {
     errno == EMFILE as i32 || errno == ENFILE as i32
 }
 
+/// A request on a connection whose client was verified by what counts no more. It is not answered: the client connects
+/// anew, if it can.
+#[derive(Debug, thiserror::Error)]
+#[error("the client would have to be verified anew")]
+struct NotAdmitted;
+
 /// What one connection needs.
 struct Server {
     tls: TlsAcceptor,
+    reloader: Arc<Reloader>,
+    /// Cancelled when its client would have to be verified anew.
+    admitted: CancellationToken,
     router: Router,
     limits: Limits,
     stop: CancellationToken,
@@ -188,12 +197,15 @@ impl Server {
     }
 
     async fn http(self, tls: tokio_rustls::server::TlsStream<TcpStream>, peer: Peer, slot: Arc<Slot>) {
-        let Self { router, limits, stop, .. } = self;
+        let Self { router, limits, stop, reloader, admitted, .. } = self;
         let held = slot.clone();
+        let ended = admitted.clone();
         let service = service_fn(move |request| {
             let deadline = Deadline(Instant::now() + limits.body);
             let (router, peer, slot) = (router.clone(), peer.clone(), held.clone());
-            async move { Ok::<_, Infallible>(answer(router, request, peer, deadline, slot).await) }
+            let _ = reloader.current(); // nobody else may have looked since a file was replaced
+            let admitted = !ended.is_cancelled();
+            async move { if admitted { Ok(answer(router, request, peer, deadline, slot).await) } else { Err(NotAdmitted) } }
         });
         let mut stream = Stream::new(tls, slot.clone(), limits.stalled_write);
         let connection = http1::Builder::new()
@@ -206,6 +218,7 @@ impl Server {
             ended = connection.as_mut() => Some(ended),
             () = slot.wanted().cancelled() => None,
             () = stop.cancelled() => None,
+            () = admitted.cancelled() => None,
         };
         let ended = if let Some(ended) = ended {
             ended

@@ -18,6 +18,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::leaf::Leaf;
 use crate::config::TlsVersion;
 
@@ -81,9 +83,9 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&read(path)?) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| TlsError::Pem(path.to_owned(), error))?;
         if let Err(error) = roots.add(certificate) {
             // One CA fewer makes us stricter, not weaker.
@@ -93,10 +95,12 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<ServerConfig, TlsError> {
+/// The configuration, and the CA file's contents it stands on.
+fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<(Arc<ServerConfig>, Vec<u8>), TlsError> {
+    let clients_ca = read(ca)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let (chain, key) = identity(cert, &read(cert)?)?;
-    let clients = WebPkiClientVerifier::builder_with_provider(roots(ca)?.into(), provider.clone())
+    let clients = WebPkiClientVerifier::builder_with_provider(roots(ca, &clients_ca)?.into(), provider.clone())
         .build()
         .map_err(|error| TlsError::NoCa(ca.to_owned(), error))?;
     let versions = match minimum {
@@ -112,7 +116,7 @@ fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<ServerConfig, Tl
     // A resumed session would not be verified against a CA file replaced since, and the controller never resumes.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok((Arc::new(config), clients_ca))
 }
 
 /// What changes when a file is replaced or rewritten.
@@ -148,6 +152,10 @@ struct State {
     ca: PathBuf,
     minimum: TlsVersion,
     config: Arc<ServerConfig>,
+    /// The contents of the CA file in use.
+    clients_ca: Vec<u8>,
+    /// Ends with what clients are verified by.
+    admitted: CancellationToken,
     /// The files last looked into, usable or not.
     seen: [Option<Version>; 2],
     /// The last attempt failed, and that has been said.
@@ -162,32 +170,51 @@ impl Reloader {
     /// Which file is not usable, and why.
     pub fn new(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<Self, TlsError> {
         let seen = [Version::of(cert), Version::of(ca)]; // before reading: a change while reading is seen next time
-        let config = Arc::new(build(cert, ca, minimum)?);
-        Ok(Self(Mutex::new(State { cert: cert.to_owned(), ca: ca.to_owned(), minimum, config, seen, failed: false })))
+        let (config, clients_ca) = build(cert, ca, minimum)?;
+        let (cert, ca, admitted) = (cert.to_owned(), ca.to_owned(), CancellationToken::new());
+        Ok(Self(Mutex::new(State { cert, ca, minimum, config, clients_ca, admitted, seen, failed: false })))
     }
 
     /// Takes the files and the configuration of another, from the next connection on.
     pub fn become_other(&self, other: Self) {
-        *self.lock() = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        let old = std::mem::replace(&mut *state, other.0.into_inner().unwrap_or_else(PoisonError::into_inner));
+        if (&old.clients_ca, old.minimum) == (&state.clients_ca, state.minimum) {
+            state.admitted = old.admitted;
+        } else {
+            old.admitted.cancel();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the next connection. Looks at the files (two `stat` calls) and rebuilds when one has changed; when that fails
-    /// the old configuration stays and the failure is logged once.
+    /// For the next connection, with a token that is cancelled when its client has to be verified anew: when the CAs of
+    /// the clients, or the least version of TLS, are others. Looks at the files (two `stat` calls) and rebuilds when one
+    /// has changed; when that fails the old configuration stays and the failure is logged once.
     #[must_use]
-    pub fn current(&self) -> Arc<ServerConfig> {
+    pub fn current(&self) -> (Arc<ServerConfig>, CancellationToken) {
         let mut state = self.lock();
+        state.look();
+        (state.config.clone(), state.admitted.clone())
+    }
+}
+
+impl State {
+    fn look(&mut self) {
+        let state = self;
         let seen = [Version::of(&state.cert), Version::of(&state.ca)];
         if state.seen == seen {
-            return state.config.clone();
+            return;
         }
         match build(&state.cert, &state.ca, state.minimum) {
-            Ok(config) => {
+            Ok((config, clients_ca)) => {
                 tracing::info!("new certificates for the next connections");
-                (state.config, state.seen, state.failed) = (Arc::new(config), seen, false);
+                if state.clients_ca != clients_ca {
+                    std::mem::take(&mut state.admitted).cancel();
+                }
+                (state.config, state.clients_ca, state.seen, state.failed) = (config, clients_ca, seen, false);
             }
             Err(error) => {
                 // What could not be read may be readable next time without having changed.
@@ -202,6 +229,5 @@ impl Reloader {
                 state.failed = true;
             }
         }
-        state.config.clone()
     }
 }

@@ -16,7 +16,7 @@ pub mod reload_main;
 mod service;
 pub mod systemd;
 
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use tokio::sync::broadcast;
 
@@ -26,6 +26,13 @@ pub use service::{ReloadSignal, Sandbox, Service, ServiceName};
 pub use systemd::{Settings, Systemd};
 
 use jobs::{Jobs, Kind};
+
+/// Does on a thread for it what waits for a disk or for another process.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}
 
 /// How a service is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,7 +108,8 @@ pub struct Service {
     pub description: String,
     /// The absolute path of the program, and its arguments. No shell, no expansion.
     pub command: Vec<String>,
-    /// Commands that must succeed before a start, and before a reload (`haproxy -c`).
+    /// Commands that must succeed before a reload, and for a start (`haproxy -c`). The direct backend starts what says
+    /// when it is ready ([`Service::notify`]) without, and runs them to say what is wrong with one that has ended instead.
     pub checks: Vec<Vec<String>>,
     /// What makes the main process read its configuration again.
     pub reload: ReloadSignal,

@@ -13,12 +13,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     Live, Setup, State,
-    process::{Process, stop_behind},
+    process::{Process, kill_behind, stop_behind},
 };
 use crate::{api::error::with_causes, config::Config, crash};
 
 /// Pauses between attempts while nothing answers, in milliseconds; the last for ever.
 const PAUSES: [u64; 6] = [5, 5, 20, 100, 500, 1_000];
+
+/// Attempts in a row that a gobgpd may let pass, two seconds each, before it is replaced: some 30 s.
+const SILENT: u32 = 11;
 
 /// Where BGP listens; RFC 4271 section 1.1.
 const BGP_PORT: u16 = 179;
@@ -32,14 +35,14 @@ pub(super) async fn keep(
     mut silent: mpsc::Receiver<u64>,
 ) {
     let mut process = Process::new(&Setup::now(&config));
-    let (mut number, mut failures) = (0, 0usize);
+    let (mut number, mut failures, mut silences) = (0, 0usize, 0);
     loop {
         config.mark_unchanged();
         let setup = Setup::now(&config);
         process.ensure(&setup).await;
         match open(&setup).await {
             Ok(speaker) => {
-                (number, failures) = (number + 1, 0);
+                (number, failures, silences) = (number + 1, 0, 0);
                 let events = pin!(speaker.watch());
                 tracing::info!(api = ?speaker.api(), "the speaker is up");
                 let made = std::fs::metadata(&setup.socket).and_then(|socket| socket.modified());
@@ -68,6 +71,12 @@ pub(super) async fn keep(
                 if let OpenError::Other { .. } = error {
                     tracing::warn!("stopping gobgpd to start it with the configured AS and router id");
                     stop_behind(&setup.socket).await;
+                }
+                silences = if let OpenError::Speaker(Error::Slow { .. }) = error { silences + 1 } else { 0 };
+                if silences == SILENT {
+                    tracing::error!("gobgpd takes connections and answers nothing; killing it, to start another");
+                    kill_behind(&setup.socket).await;
+                    silences = 0;
                 }
                 failures += 1;
                 tokio::time::sleep(Duration::from_millis(PAUSES[(failures - 1).min(PAUSES.len() - 1)])).await;

@@ -5,6 +5,7 @@
 //! readers through a [`View`]; a call that fails by silence makes the keeper start over, so nobody waits for
 //! a dead speaker twice.
 
+mod holders;
 mod keeper;
 mod process;
 mod view;
@@ -14,27 +15,26 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Instant, SystemTime},
 };
 
-use bgp::{Announcement, Asn, Change, Error, Peer, Prefix, RestartTime, SessionState, Speaker, Table};
+use bgp::{Announcement, Asn, Change, Error, Peer, Prefix, RestartTime, Speaker, Table};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
 
+use holders::Holders;
 pub use process::leave_previous;
 pub use view::{PeerView, View};
 
-use crate::{config::Config, crash};
+use crate::{api::error::with_causes, config::Config, crash};
 
 /// More VIPs than this are read as the whole table.
 const ONE_BY_ONE: usize = 64;
-/// A session this old has seen the End-of-RIB, which gobgpd defers by a second; its ages are cut to whole seconds.
-const TOLD: Duration = Duration::from_secs(3);
 
 /// What the speaker shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,7 @@ pub struct Link {
     state: watch::Receiver<State>,
     /// The number of the life that has gone silent.
     lost: mpsc::Sender<u64>,
+    holders: Mutex<Holders>,
 }
 
 impl Link {
@@ -126,7 +127,7 @@ impl Link {
         let (lost, silent) = mpsc::channel(8);
         let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent));
         let view = View::new(config, state.clone());
-        (Self { state, lost }, view, keeper)
+        (Self { state, lost, holders: Mutex::default() }, view, keeper)
     }
 
     /// Comings and goings of the speaker.
@@ -148,30 +149,28 @@ impl Link {
         }
     }
 
-    /// Which of its lives the speaker is in; `None` while there is none.
-    #[must_use]
-    pub fn life(&self) -> Option<u64> {
-        self.live().map(|live| live.number)
+    /// A peer that may hold one of these routes although the speaker tells it of them no more, or never did, and why.
+    /// Each is known by when it was first announced; without, that was before this agent.
+    pub async fn holder(&self, exposed: &[Option<Instant>]) -> Option<String> {
+        let Some(live) = self.live() else { return Some(self.state().why()) };
+        if !live.peers_set.load(Ordering::Relaxed) {
+            return Some("the sessions are being set up".to_owned());
+        }
+        match live.speaker.sessions_uncounted().await {
+            Ok(sessions) => {
+                let ages: Vec<_> = exposed.iter().map(|at| at.map(|at| at.elapsed())).collect();
+                self.holders().of(&sessions, &ages)
+            }
+            Err(error) => {
+                self.failed(&live, &error).await;
+                Some(with_causes(&error))
+            }
+        }
     }
 
-    /// Whether a peer may hold routes that only an earlier life of the speaker knew of. With graceful restart it keeps
-    /// them (RFC 4724, section 4.2) until this one has told it all it has, or the restart time is over; and it begins
-    /// to count when it notices, at the latest after the hold time.
-    pub async fn is_stale(&self) -> bool {
-        let Some(live) = self.live() else { return false };
-        let Some(restart) = live.setup.graceful_restart else { return false };
-        let hold = live.setup.peers.iter().map(|p| p.hold_time.seconds()).max().unwrap_or_default();
-        let over = Duration::from_secs(u64::from(restart.seconds()) + u64::from(hold)) + TOLD;
-        // After a clock that was set back nothing is known of its age.
-        if live.since.elapsed().is_ok_and(|age| age > over) {
-            return false;
-        }
-        let Ok(sessions) = live.speaker.sessions().await else { return true };
-        let told = |peer: &Peer| {
-            let session = sessions.iter().find(|s| s.address == peer.address && s.state == SessionState::Established);
-            session.and_then(|s| s.since?.elapsed().ok()).is_some_and(|age| age >= TOLD)
-        };
-        !live.setup.peers.iter().all(told)
+    /// A panic leaves nothing half changed that matters: each peer stands for itself.
+    fn holders(&self) -> MutexGuard<'_, Holders> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the speaker holds of `asked`, or with `everything` all it holds; `None` while it cannot be asked.
@@ -222,14 +221,23 @@ impl Link {
     pub async fn settle(&self) {
         let Some(live) = self.live().filter(|l| !l.peers_set.load(Ordering::Relaxed)) else { return };
         crash::point("speaker: before the sessions");
-        match live.speaker.set_peers(&live.setup.peers, live.setup.graceful_restart).await {
+        let restart = live.setup.graceful_restart;
+        // A peer keeps our routes that long after gobgpd began anew. An agent before this one may have set up some.
+        let young = |time: RestartTime| live.since.elapsed().is_ok_and(|age| age.as_secs() < time.seconds().into());
+        let restarting = self.holders().set_up_for != Some(live.since) && restart.is_some_and(young);
+        match live.speaker.set_peers(&live.setup.peers, restart, restarting).await {
             Ok(difference) => {
                 tracing::info!(?difference, "sessions set up");
+                let mut holders = self.holders();
+                holders.set_up(&live.setup.peers, restart, &difference);
+                holders.set_up_for = Some(live.since);
+                drop(holders);
                 live.peers_set.store(true, Ordering::Relaxed);
                 crash::point("speaker: after the sessions");
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the sessions cannot be set up");
+                self.holders().set_up_in_part();
                 self.failed(&live, &error).await;
             }
         }

@@ -14,7 +14,10 @@ use std::{
 };
 
 use bgp::{Account, Flags, Program};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::{net::UnixStream, process::Command};
 
 use super::Setup;
@@ -158,21 +161,37 @@ impl Process {
     }
 }
 
-/// Ends the gobgpd behind the socket, gently so that its peers hear of it, and then for good.
-pub(super) async fn stop_behind(socket: &Path) {
-    let Ok(stream) = UnixStream::connect(socket).await else { return };
-    let pid = stream.peer_cred().ok().and_then(|c| c.pid());
+/// Whoever listens on the socket.
+async fn listener(socket: &Path) -> Option<Pid> {
+    let pid = UnixStream::connect(socket).await.ok()?.peer_cred().ok()?.pid()?;
     // From another pid namespace it would be 0, and that would be ourselves.
-    let Some(pid) = pid.filter(|p| *p > 1).map(nix::unistd::Pid::from_raw) else { return };
-    let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
+    (pid > 1).then(|| Pid::from_raw(pid))
+}
+
+/// Waits until nobody listens on the socket any more; whether that came to be.
+async fn ended(socket: &Path) -> bool {
     let ended = async {
         while UnixStream::connect(socket).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    if tokio::time::timeout(STOP, ended).await.is_err() {
-        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    tokio::time::timeout(STOP, ended).await.is_ok()
+}
+
+/// Ends the gobgpd behind the socket, gently so that its peers hear of it, and then for good.
+pub(super) async fn stop_behind(socket: &Path) {
+    let Some(pid) = listener(socket).await else { return };
+    let _ = kill(pid, Signal::SIGTERM);
+    if !ended(socket).await {
+        let _ = kill(pid, Signal::SIGKILL);
     }
+}
+
+/// Ends a gobgpd that hangs. Its peers hear nothing of it, and keep the routes for the next one if they do that.
+pub(super) async fn kill_behind(socket: &Path) {
+    let Some(pid) = listener(socket).await else { return };
+    let _ = kill(pid, Signal::SIGKILL);
+    ended(socket).await;
 }
 
 /// Ends a gobgpd of ours whose socket the configuration speaks of no more: nobody would withdraw what it

@@ -138,7 +138,7 @@ async fn unprivileged_and_closed(gobgpd: &Gobgpd) {
     assert_eq!(speaker.api(), if gobgpd.flags.version.0 == 3 { ApiVersion::V3 } else { ApiVersion::V4 });
     speaker.start(&global()).await.unwrap();
     speaker.set_policy(&[]).await.unwrap();
-    speaker.set_peers(&[], restart_time()).await.unwrap();
+    speaker.set_peers(&[], restart_time(), false).await.unwrap();
 
     let status = node.run(&format!("cat /proc/{}/status", daemon.pid()));
     let line =

@@ -129,7 +129,7 @@ pub(crate) async fn bring_up(daemon: &Daemon<'_>, announcements: &[Announcement]
     assert!(speaker.set_policy(peers).await.unwrap());
     let changes: Vec<Change> = announcements.iter().cloned().map(Change::Announce).collect();
     speaker.apply(&changes).await.unwrap();
-    speaker.set_peers(peers, restart_time()).await.unwrap();
+    speaker.set_peers(peers, restart_time(), false).await.unwrap();
     speaker
 }
 

@@ -58,10 +58,10 @@ async fn passwords(gobgpd: &Gobgpd) {
         }
     };
     never(&speaker).await;
-    let diff = speaker.set_peers(&[a.clone(), peer("tor-b", TOR_B6)], restart_time()).await.unwrap();
+    let diff = speaker.set_peers(&[a.clone(), peer("tor-b", TOR_B6)], restart_time(), false).await.unwrap();
     assert_eq!((diff.changed.len(), diff.kept.len()), (1, 1));
     never(&speaker).await;
-    speaker.set_peers(&[a.clone(), with_password("tor-b", TOR_B6, "right")], restart_time()).await.unwrap();
+    speaker.set_peers(&[a.clone(), with_password("tor-b", TOR_B6, "right")], restart_time(), false).await.unwrap();
     established(&speaker, TOR_B6).await;
 
     // nothing that can be printed has a password
@@ -86,7 +86,7 @@ async fn ttl_security(gobgpd: &Gobgpd) {
     }
     // the same router, told as many hops away as it may be
     let far = Peer { distance: Distance::Multihop(64.try_into().unwrap()), ..peer("tor-b", TOR_B) };
-    let diff = speaker.set_peers(&[near(peer("tor-a", TOR_A)), far], restart_time()).await.unwrap();
+    let diff = speaker.set_peers(&[near(peer("tor-a", TOR_A)), far], restart_time(), false).await.unwrap();
     assert_eq!((diff.changed.len(), diff.kept.len()), (1, 1));
     established(&speaker, TOR_B).await;
     until("BIRD agrees", || bird.birdc("show protocols amphora").contains("Established"));
@@ -117,7 +117,7 @@ async fn only_what_differs_is_touched(gobgpd: &Gobgpd) {
     let again = daemon.connect().await;
     let reordered = [peers[1].clone(), peers[0].clone()];
     assert!(!again.set_policy(&reordered).await.unwrap());
-    let diff = again.set_peers(&reordered, restart_time()).await.unwrap();
+    let diff = again.set_peers(&reordered, restart_time(), false).await.unwrap();
     assert_eq!((diff.kept.len(), diff.added.len(), diff.changed.len(), diff.removed.len()), (2, 0, 0, 0));
     assert_eq!(session(&again, TOR_A).await.since, a_before.since);
     assert_eq!(session(&again, TOR_B).await.since, b_before.since);
@@ -127,15 +127,15 @@ async fn only_what_differs_is_touched(gobgpd: &Gobgpd) {
     let third = peer("tor-c", "192.0.2.200");
     let peers = [peers[0].clone(), slower, third];
     assert!(again.set_policy(&peers).await.unwrap());
-    let diff = again.set_peers(&peers, restart_time()).await.unwrap();
+    let diff = again.set_peers(&peers, restart_time(), false).await.unwrap();
     assert_eq!((diff.kept.len(), diff.added.len(), diff.changed.len()), (1, 1, 1));
     assert_eq!(established(&again, TOR_B).await.hold_time, Some(Duration::from_secs(30)));
-    let diff = again.set_peers(&peers, restart_time()).await.unwrap();
+    let diff = again.set_peers(&peers, restart_time(), false).await.unwrap();
     assert_eq!(diff.kept.len(), 3, "what was sent reads back as it was sent: {diff:?}");
 
     // and goes again
     assert!(again.set_policy(&peers[..2]).await.unwrap());
-    let diff = again.set_peers(&peers[..2], restart_time()).await.unwrap();
+    let diff = again.set_peers(&peers[..2], restart_time(), false).await.unwrap();
     assert_eq!(diff.removed, ["192.0.2.200".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(session(&again, TOR_A).await.since, a_before.since);
     assert_eq!(messages(&frr), heard);
@@ -149,7 +149,7 @@ async fn without_a_listener(gobgpd: &Gobgpd) {
     let speaker = daemon.connect().await;
     speaker.start(&Global { listen_port: None, ..global() }).await.unwrap();
     speaker.set_policy(&[peer("tor-a", TOR_A)]).await.unwrap();
-    speaker.set_peers(&[peer("tor-a", TOR_A)], None).await.unwrap();
+    speaker.set_peers(&[peer("tor-a", TOR_A)], None, false).await.unwrap();
     assert_eq!(established(&speaker, TOR_A).await.peer_restart_time, Some(Duration::from_mins(2)));
     assert_eq!(site.amphora.run("ss -Hltn"), "");
     until("FRR agrees", || frr.established("192.0.2.10"));
@@ -166,14 +166,14 @@ async fn passive_and_local_address(gobgpd: &Gobgpd) {
     speaker.start(&Global { listen, ..global() }).await.unwrap();
     assert!(speaker.start(&global()).await.is_err(), "started twice");
     speaker.set_policy(std::slice::from_ref(&a)).await.unwrap();
-    speaker.set_peers(std::slice::from_ref(&a), restart_time()).await.unwrap();
+    speaker.set_peers(std::slice::from_ref(&a), restart_time(), false).await.unwrap();
     established(&speaker, TOR_A).await;
     until("FRR agrees", || frr.established("192.0.2.10"));
     let listening = site.amphora.run("ss -Hltn");
     assert!(listening.lines().count() == 1 && listening.contains("192.0.2.10:179"), "{listening}");
-    assert_eq!(speaker.set_peers(&[a], restart_time()).await.unwrap().kept.len(), 1);
+    assert_eq!(speaker.set_peers(&[a], restart_time(), false).await.unwrap().kept.len(), 1);
     // another local address is another peer
-    let diff = speaker.set_peers(&[peer("tor-a", TOR_A)], restart_time()).await.unwrap();
+    let diff = speaker.set_peers(&[peer("tor-a", TOR_A)], restart_time(), false).await.unwrap();
     assert_eq!(diff.changed.len(), 1);
 }
 
@@ -195,7 +195,7 @@ async fn a_renamed_peer_has_its_own_routes_alone(gobgpd: &Gobgpd) {
     assert!(speaker.set_policy(&[new.clone(), other.clone()]).await.unwrap());
     let is_plain = |r: Option<Route>| r.is_some_and(|r| r.large_communities.is_empty());
     until("the new name's alone", || frr.route(&vip).is_none() && is_plain(frr.route("203.0.113.8/32")));
-    speaker.set_peers(&[new, other], restart_time()).await.unwrap();
+    speaker.set_peers(&[new, other], restart_time(), false).await.unwrap();
     established(&speaker, TOR_A).await;
     until("the new name's alone", || frr.route(&vip).is_none() && is_plain(frr.route("203.0.113.8/32")));
     assert_eq!(session(&speaker, TOR_B).await.since, other_since);

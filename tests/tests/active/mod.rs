@@ -60,11 +60,21 @@ pub(crate) fn answers(fabric: &Fabric, vip: IpAddr, count: usize) -> traffic::Sp
 }
 
 /// `count` connections, of which none fails, over and over until all of `everyone` answer some: a ToR's kernel may leave
-/// a next hop out for a moment after it has shown it. Returns the last split.
+/// a next hop out for a moment after it has shown it. Returns the last split; its error has what the ToRs' kernels hold.
 pub(crate) fn all_answer(fabric: &Fabric, vip: IpAddr, count: usize, everyone: usize) -> traffic::Split {
     let (split, _) = wait_for(&format!("{everyone} amphorae answer at {vip}"), PATIENCE, || {
         let split = answers(fabric, vip, count);
-        if split.answers.len() == everyone { Ok(split) } else { Err(split.to_string()) }
+        if split.answers.len() == everyone {
+            return Ok(split);
+        }
+        let known = |tor: &Tor| {
+            let shown = ["route show", "nexthop", "neigh"].map(|what| {
+                let argv = ["ip"].into_iter().chain(what.split(' '));
+                tor.node().run(argv).unwrap_or_else(|error| error.to_string())
+            });
+            format!("{}:\n{}", tor.name(), shown.concat())
+        };
+        Err(format!("{split}; {}", fabric.tors.iter().map(known).collect::<Vec<_>>().join("; ")))
     })
     .unwrap();
     split

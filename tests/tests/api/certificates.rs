@@ -88,7 +88,7 @@ fn no_handler_runs_for_a_client_without_a_good_certificate() {
 
 /// Certificates live for 30 days by default, so this is routine.
 #[test]
-fn replaced_certificates_count_for_the_next_connection_and_the_open_one_goes_on() {
+fn replaced_certificates_count_for_the_next_connection_and_an_open_one_ends_with_the_ca_of_its_client() {
     let fabric = fabric("rotation", 1);
     let amphora = &fabric.amphorae[0];
     let mut open = crate::support::start(amphora);
@@ -115,10 +115,21 @@ fn replaced_certificates_count_for_the_next_connection_and_the_open_one_goes_on(
 
     replace(CA, new.ca() + &old.ca()); // both, while the controllers change theirs
     assert_eq!([old.controller(), new.controller()].map(|client| connects(new, client)), [Some(200); 2]);
+    let kept = |identity| {
+        let mut api = amphora.api_as(new.client(Some(identity)).unwrap()).unwrap();
+        assert_eq!(api.get("/1.0/info").unwrap().status, 200);
+        api
+    };
+    let [mut outsider, mut idle] = [kept(old.controller()), kept(old.controller())];
+    assert_eq!(outsider.get("/1.0/info").unwrap().status, 200, "it is kept");
     replace(CA, new.ca());
+    // Nobody has connected since: its own request is what tells.
+    let registration = json!({"vip_ip": "203.0.113.9", "nexthop_ip": "192.0.2.77"});
+    assert!(outsider.post("/1.0/distributor/vips", &registration).is_err(), "whose CA is trusted no more");
+    assert!(idle.get("/1.0/info").is_err(), "an idle one ends too, and its client gets no other");
     assert_eq!(connects(new, new.controller()), Some(200));
     nobody_gets_in_but_new(&fabric, new);
-    assert_eq!(open.get("/1.0/info").unwrap().status, 200, "the connection that was open before goes on");
+    assert!(open.get("/1.0/info").is_err(), "nor does the first");
 
     replace(SERVER, "no certificate".to_owned());
     assert_eq!(connects(new, new.controller()), Some(200), "what cannot be used does not replace what can");

@@ -111,3 +111,35 @@ fn a_hung_gobgpd_holds_up_no_call_and_everything_converges_when_it_goes_on() {
     }
     println!("converged {:.1?} after SIGCONT", start.elapsed());
 }
+
+/// Nothing announced is unbound while gobgpd cannot be asked to withdraw it; so it must not stay that way.
+#[test]
+fn a_gobgpd_that_hangs_for_good_is_replaced_and_what_waited_for_it_is_done() {
+    let (fabric, mut api) = running("hung-for-good", 1);
+    let (amphora, tor) = (&fabric.amphorae[0], &fabric.tors[0]);
+    serving(&fabric, &mut api);
+    let old = amphora.pids("gobgpd").unwrap();
+    let routes = tor.watch_routes().unwrap();
+    let bound = lab::routes::RouteWatch::start(&inside(amphora)).unwrap();
+    assert_eq!(amphora.kill_program("gobgpd", Signal::SIGSTOP).unwrap(), 1);
+    let start = Instant::now();
+    let reply = api.unplug_vip(vip().v4.into()).unwrap();
+    assert_eq!((reply.status, reply.text().contains("still bound")), (500, true), "{}", reply.text());
+    let another = || match amphora.pids("gobgpd").unwrap() {
+        new if new.len() == 1 && new != old => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    lab::wait_for("another gobgpd", Duration::from_mins(2), another).unwrap();
+    println!("another gobgpd {:.1?} after the old one hung", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(20), "not at the first silence");
+    let unplugged = || match api.unplug_vip(vip().v4.into()).unwrap() {
+        reply if reply.status == 200 => Ok(()),
+        reply => Err(reply.text()),
+    };
+    lab::wait_for("it is unplugged", Duration::from_mins(1), unplugged).unwrap();
+    let deleted = |line: &str| line.starts_with("Deleted") && line.contains("203.0.113.7");
+    let gone = routes.wait("the route goes", PATIENCE, deleted).unwrap().at;
+    let unbound = bound.wait("the VIP goes", PATIENCE, |line| deleted(line) && line.contains("local")).unwrap().at;
+    println!("unbound {:?} after its route went", unbound.checked_duration_since(gone));
+    assert!(gone < unbound);
+}

@@ -169,6 +169,19 @@ fn peers_come_and_go_and_those_that_stay_the_same_hear_nothing_of_it() {
 }
 
 #[test]
+fn the_interfaces_files_are_written_where_a_reload_says() {
+    let (fabric, mut api) = announcing("config-directory", 1);
+    let node = fabric.amphorae[0].node();
+    let contents = || node.read_file("/run/interfaces/eth1.json");
+    assert!(contents().is_err());
+    let old = node.read_file(MAIN).unwrap();
+    let new = old.replace("[amphora_agent]\n", "[amphora_agent]\nagent_server_network_dir = /run/interfaces\n");
+    assert_eq!(put(&mut api, "/1.0/config", new).unwrap().status, 202);
+    wait_for("the files there", PATIENCE, || contents().map_err(|error| error.to_string())).unwrap();
+    assert_eq!(contents().unwrap(), node.read_file("/etc/octavia/interfaces/eth1.json").unwrap());
+}
+
+#[test]
 fn while_the_speaker_is_away_the_peers_are_idle_and_say_why() {
     let (fabric, mut api) = announcing("config-away", 1);
     let amphora = &fabric.amphorae[0];

@@ -47,7 +47,7 @@ fn octavias_client_uploads_every_kind_of_udp_and_sctp_listener() {
         listener("UDP", "UDP-CONNECT", &json!({ "enabled": false })),
         listener("UDP", "UDP-CONNECT", &none),
     ];
-    let Some(configs) = rendered(test, &fabric, asked) else { return };
+    let Some(configs) = rendered(test, &fabric, &asked) else { return };
     let mut api = start(amphora);
     plug(amphora, &mut api);
     assert_eq!(configs.len(), 7);
@@ -92,7 +92,7 @@ fn a_udp_listener_is_started_reloaded_stopped_and_deleted() {
     let amphora = &fabric.amphorae[0];
     // Without a pool it needs no IPVS.
     let asked = vec![listener("UDP", "", &json!({ "enabled": false })), listener("UDP", "UDP-CONNECT", &json!({}))];
-    let Some(configs) = rendered(test, &fabric, asked) else { return };
+    let Some(configs) = rendered(test, &fabric, &asked) else { return };
     let [empty, full] = <[String; 2]>::try_from(configs).unwrap();
     let mut api = start(amphora);
     plug(amphora, &mut api);

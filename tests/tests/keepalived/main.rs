@@ -5,6 +5,7 @@
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod crash;
+mod judged;
 mod lvs;
 mod lvs_crash;
 mod pair;

@@ -1,11 +1,10 @@
 //! What the tests of this program share.
 
-use std::path::Path;
 use std::time::Duration;
 
 use hyper::Method;
-use lab::addresses::{FRONTEND, tor_host};
-use lab::{Amphora, Api, Fabric, Family, Options, Reply, TorKind};
+use lab::addresses::FRONTEND;
+use lab::{Amphora, Api, Fabric, Options, Reply, TorKind};
 use serde_json::{Value, json};
 
 /// A ceiling, for a machine that is busy with other tests.
@@ -48,31 +47,21 @@ pub(crate) fn plug(amphora: &Amphora, api: &mut Api) {
 }
 
 /// Has Octavia's templaters render: see `tests/octavia/keepalived.py`. `None`, and said, without Octavia.
-pub(crate) fn rendered(test: &str, fabric: &Fabric, asked: Vec<Value>) -> Option<Vec<String>> {
-    let environment = match lab::octavia::environment() {
-        Ok(environment) => environment,
-        Err(error) => {
-            lab::skipped(test, &error.to_string());
-            return None;
-        }
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/keepalived.py");
-    let mut python = lab::command([environment.join("bin/python")]);
-    python.arg(script).args([Value::from(asked).to_string().as_str(), "/run/rendered.json"]);
-    let renderer = fabric.controller.spawn("render", &mut python).unwrap();
-    let ended = renderer.wait(PATIENCE * 3).unwrap(); // Python takes many seconds to import Octavia on a busy machine
-    assert!(ended.success(), "{ended}: {}", std::fs::read_to_string(renderer.log()).unwrap_or_default());
-    let rendered = fabric.controller.read_file("/run/rendered.json").unwrap();
-    Some(serde_json::from_str(&rendered).unwrap())
+pub(crate) fn rendered(test: &str, fabric: &Fabric, asked: &[Value]) -> Option<Vec<String>> {
+    has_octavia(test).then(|| lab::octavia::keepalived(fabric, asked).unwrap())
 }
 
 /// The VRRP configuration of each amphora; the first has the highest priority.
 pub(crate) fn vrrp_configs(test: &str, fabric: &Fabric) -> Option<Vec<String>> {
-    let amphorae: Vec<Value> = (fabric.amphorae.iter().zip([100, 90]))
-        .map(|(amphora, priority)| json!({ "vrrp_ip": amphora.frontend(Family::V4), "priority": priority }))
-        .collect();
-    let subnet = json!({ "cidr": FRONTEND.v4, "gateway_ip": FRONTEND.host(tor_host(0)).v4 });
-    rendered(test, fabric, vec![json!({ "vrrp": { "vip": vip().v4, "subnet": subnet, "amphorae": amphorae } })])
+    has_octavia(test).then(|| lab::octavia::vrrp(fabric, vip().v4, &fabric.amphorae).unwrap())
+}
+
+fn has_octavia(test: &str) -> bool {
+    let environment = lab::octavia::environment();
+    if let Err(error) = &environment {
+        lab::skipped(test, &error.to_string());
+    }
+    environment.is_ok()
 }
 
 /// keepalived's main process in this amphora, by its pid file; whether it runs is another question.

@@ -106,7 +106,7 @@ fn keepalived_outlives_the_agent_and_a_refused_upload_leaves_the_old_one() {
     assert!(rules.contains(&format!("from {} lookup 1", lab::addresses::FRONTEND.host(77).v4)), "{rules}");
 
     let pid = keepalived_pid(amphora);
-    for bad in ["vrrp_instance {", "\u{0}\u{1}", "} } }", &configs[0].replace("priority 100", "priority 300")] {
+    for bad in ["vrrp_instance {", "\u{0}\u{1}", "} } }", &configs[0].replace("priority", "prioritty")] {
         let reply = put(&mut api, "/1.0/vrrp/upload", bad).unwrap();
         assert_eq!((reply.status, &reply.json()["message"]), (400, &json!("Invalid request")), "{}", reply.text());
     }

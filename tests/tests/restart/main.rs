@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod deadman;
+mod lost;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use lab::amphora::{FRONTEND_NIC, HAPROXY_NETNS, MANAGEMENT_NIC};
 use lab::error::chain;
-use lab::routes::RouteEvent;
+use lab::routes::{RouteEvent, RouteWatch};
 use lab::{
     Amphora, Api, Capture, Dual, Fabric, Family, Neighbours, Options, Tor, TorKind, Wreck, addresses, command, traffic,
     wait_for,
@@ -33,12 +34,18 @@ struct Lab {
 
 impl Lab {
     fn new(name: &str, kind: TorKind, graceful_restart: bool) -> Self {
+        Self::with_tors(name, kind, 1, graceful_restart)
+    }
+
+    fn with_tors(name: &str, kind: TorKind, tors: usize, graceful_restart: bool) -> Self {
         let mut options = Options::new(kind);
         options.amphorae = 1;
         options.tors[0].neighbours = Neighbours::Each(Family::V4);
+        options.tors = vec![options.tors[0].clone(); tors];
         let fabric = Fabric::new(name, &options).unwrap();
         let amphora = &fabric.amphorae[0];
-        let mut sections = amphora.distributor_sections() + &fabric.tors[0].peer_section(Family::V4);
+        let peers: String = fabric.tors.iter().map(|tor| tor.peer_section(Family::V4)).collect();
+        let mut sections = amphora.distributor_sections() + &peers;
         if !graceful_restart {
             sections = sections.replace("[bgp]\n", "[bgp]\ngraceful_restart_time = 0\n");
         }
@@ -64,9 +71,9 @@ impl Lab {
     }
 
     fn wait_announced(&self) {
-        for family in BOTH {
+        for (tor, family) in self.fabric.tors.iter().flat_map(|tor| BOTH.map(|family| (tor, family))) {
             let (vip, hop) = (IpNet::from(self.vip.of(family)), self.amphora().frontend(family));
-            self.tor().wait_next_hops(vip, &[hop], PATIENCE).unwrap();
+            tor.wait_next_hops(vip, &[hop], PATIENCE).unwrap();
         }
     }
 
@@ -181,7 +188,7 @@ fn a_vip_unplugged_while_its_speaker_restarts_is_unbound_only_when_no_router_has
     for kind in [TorKind::Frr, TorKind::Bird] {
         let mut lab = Lab::new(&format!("stale-{kind:?}").to_lowercase(), kind, true);
         let routes = lab.tor().watch_routes().unwrap();
-        let bound = lab::routes::RouteWatch::start(&lab.amphora().haproxy_netns().unwrap()).unwrap();
+        let bound = RouteWatch::start(&lab.amphora().haproxy_netns().unwrap()).unwrap();
         lab.amphora().kill_program("gobgpd", Signal::SIGKILL).unwrap();
         let (vip, mut refused) = (lab.vip.v4.into(), Vec::new());
         let unplugged = wait_for("it is unplugged", PATIENCE, || match lab.api.unplug_vip(vip) {
@@ -195,16 +202,25 @@ fn a_vip_unplugged_while_its_speaker_restarts_is_unbound_only_when_no_router_has
         let ((), took) = unplugged.unwrap();
         println!("{kind:?}: unplugged after {took:.1?}; before that: {refused:?}");
         assert!(refused.iter().all(|why| why.contains("still bound")), "{refused:?}");
-        for family in BOTH {
-            let vip = lab.vip.of(family).to_string();
-            let deleted = |line: &str| line.starts_with("Deleted") && line.contains(&vip);
-            let gone = routes.wait("the route goes", PATIENCE, deleted).unwrap().at;
-            let unbound =
-                bound.wait("the VIP goes", PATIENCE, |line| deleted(line) && line.contains("local")).unwrap().at;
-            println!("{kind:?}: {vip} unbound {:?} after its route went", unbound.checked_duration_since(gone));
-            assert!(gone < unbound, "{vip} was unbound before its route went");
-        }
+        gone_before_unbound(&lab, &routes, &bound);
     }
+}
+
+/// Waits until the ToR has neither route and the amphora has neither VIP, and sees that this was the order.
+fn gone_before_unbound(lab: &Lab, routes: &RouteWatch, bound: &RouteWatch) {
+    let deleted = |line: &str| {
+        let of = |family: &Family| line.starts_with("Deleted") && line.contains(&lab.vip.of(*family).to_string());
+        BOTH.into_iter().find(of)
+    };
+    let mut left = BOTH.to_vec();
+    let last = routes.wait("both routes go", PATIENCE, |line| {
+        left.retain(|family| deleted(line) != Some(*family));
+        left.is_empty()
+    });
+    let local = |line: &str| deleted(line).is_some() && line.contains("local");
+    let (gone, unbound) = (last.unwrap().at, bound.wait("a VIP goes", PATIENCE, local).unwrap().at);
+    println!("unbound {:?} after the last route went", unbound.checked_duration_since(gone));
+    assert!(gone < unbound, "a VIP was unbound before its route went");
 }
 
 #[test]

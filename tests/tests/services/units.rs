@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use amphora_agent::services::{ReloadSignal, Service, ServiceName};
+use amphora_agent::services::{ReloadSignal, Service, ServiceName, Status};
 
 use crate::inside::{Case, run};
 
@@ -69,6 +69,22 @@ fn a_service_runs_in_the_namespace_and_in_its_sandbox() {
         let security = said("systemd-analyze", &["security", "--threshold=50", &format!("{}.service", case.name)]);
         assert!(!security.contains("(failed)"), "{security}");
         println!("{}", security.lines().last().unwrap_or_default());
+        case.services.remove(&case.name).await.unwrap();
+    });
+}
+
+#[test]
+#[ignore = "the outer tests run it, in a machine of its own"]
+fn a_stop_that_meets_no_connection_waits_for_it_and_is_answered_by_its_job() {
+    run("units-early", 8024, |mut case| async move {
+        case.configure("one", "");
+        case.services.install(&case.haproxy()).await.unwrap();
+        for _ in 0..3 {
+            case.services.start(&case.name).await.unwrap();
+            case.another_agent(); // which is about to connect
+            case.services.stop(&case.name).await.unwrap();
+            assert_eq!(case.services.status(&case.name).await.unwrap(), Status::Inactive);
+        }
         case.services.remove(&case.name).await.unwrap();
     });
 }

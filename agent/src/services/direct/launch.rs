@@ -28,7 +28,11 @@ pub(super) async fn launch(service: &Service, places: &Places, socket: &NotifySo
     let mut process = None;
     let launch = async {
         clear(service).await?; // an agent that died in the middle of a start may have left it
-        check(service, places).await?;
+        // A program that says when it is ready ends by itself when it cannot be, so its checks need not come first: for
+        // haproxy they take as long as the start.
+        if !service.notify {
+            check(service, places).await?;
+        }
         start(service, places, socket, &log, mark, &mut process).await
     };
     let result = timeout(service.start_timeout, launch).await.unwrap_or_else(|_| Err(late(added(&log, mark))));
@@ -82,6 +86,7 @@ async fn start(
         () = process.ended() => {
             let how = started.take().map(Process::reap).unwrap_or_default();
             clear(service).await?;
+            check(service, places).await?; // they say better what is wrong
             Err(failed(with_words(&how, &added(log, mark))))
         }
     }

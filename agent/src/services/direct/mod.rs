@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use files::Places;
 
-use super::{Service, ServiceError, ServiceName, Status, jobs::Kind, processes};
+use super::{Service, ServiceError, ServiceName, Status, blocking, jobs::Kind, processes};
 use crate::crash;
 use actor::{Actor, Begin, Call, Task};
 use files::Record;
@@ -199,9 +199,4 @@ impl Direct {
     fn units(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Unit>> {
         self.0.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Does on a thread for it what waits for a disk or for another process.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }

@@ -115,15 +115,13 @@ impl Bus {
         self.jobs.subscribe()
     }
 
-    /// Waits until the connection there is at this call is lost; at once where there is none.
-    pub(super) fn lost(&self) -> impl Future<Output = ()> + use<> {
+    /// Waits for a connection; what it gives then waits until that one is lost.
+    pub(super) async fn lost(&self) -> Result<impl Future<Output = ()> + use<>, BusError> {
         let mut connection = self.connection.clone();
-        let there = connection.borrow_and_update().is_some();
-        async move {
-            if there {
-                let _ = connection.changed().await; // its task is gone: lost as well
-            }
-        }
+        drop(there(&mut connection).await?); // from now on the next value is another
+        Ok(async move {
+            let _ = connection.changed().await; // its task is gone: lost as well
+        })
     }
 
     /// Calls the manager.
@@ -151,12 +149,16 @@ impl Bus {
     where
         B: Serialize + zbus::DynamicType + Sync,
     {
-        let mut connection = self.connection.clone();
-        let there = async { connection.wait_for(Option::is_some).await.ok()?.clone() };
-        let there = tokio::time::timeout(PATIENCE, there).await.ok().flatten().ok_or(BusError::Unreachable)?;
+        let there = there(&mut self.connection.clone()).await?;
         let answer = there.call_method(Some(SYSTEMD), path, Some(interface), method, body);
         Ok(tokio::time::timeout(PATIENCE, answer).await.map_err(|_| BusError::Silent)??)
     }
+}
+
+/// The connection, as soon as there is one.
+async fn there(connection: &mut watch::Receiver<Option<Connection>>) -> Result<Connection, BusError> {
+    let there = async { connection.wait_for(Option::is_some).await.ok()?.clone() };
+    tokio::time::timeout(PATIENCE, there).await.ok().flatten().ok_or(BusError::Unreachable)
 }
 
 async fn connect() -> zbus::Result<(Connection, MessageStream)> {

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::broadcast;
 use zbus::OwnedObjectPath;
 
-use super::{Service, ServiceError, ServiceName, Status, jobs::Kind, processes};
+use super::{Service, ServiceError, ServiceName, Status, blocking, jobs::Kind, processes};
 use crate::{crash, files::Directory};
 use bus::{Bus, BusError};
 
@@ -110,18 +110,27 @@ impl Systemd {
         let unable = || ServiceError::io(name, "install");
         let file = name.file(".service");
         let text = unit::render(service, &settings.namespace, &settings.agent);
-        let directory = Directory::open_or_make(&settings.units).map_err(unable())?;
-        let same = directory.read(&file).map_err(unable())?.as_deref() == Some(text.as_bytes());
-        let link = settings.units.join(WANTS).join(file.as_str());
-        if same && link.symlink_metadata().is_ok() && self.is_loaded(name).await? {
+        let (units, unit) = (settings.units.clone(), file.clone());
+        let link = units.join(WANTS).join(file.as_str());
+        let (text, same) = blocking(move || {
+            let there = Directory::open_or_make(&units)?.read(&unit)?;
+            let same = there.as_deref() == Some(text.as_bytes()) && link.symlink_metadata().is_ok();
+            Ok((text, same))
+        })
+        .await
+        .map_err(unable())?;
+        if same && self.is_loaded(name).await? {
             self.0.known.names().insert(name.clone());
             return Ok(false);
         }
-        directory.publish(&file, text.as_bytes()).map_err(unable())?;
+        let (units, unit) = (settings.units.clone(), file.clone());
+        let published = blocking(move || Directory::open_or_make(&units)?.publish(&unit, text.as_bytes())).await;
+        published.map_err(unable())?;
         crash::point("service: unit written");
         self.manager(name, "install", "Reload", &()).await?;
         self.manager(name, "install", "EnableUnitFiles", &([file.as_str()].as_slice(), false, true)).await?;
-        sync(&settings.units.join(WANTS)).and_then(|()| sync(&settings.units)).map_err(unable())?;
+        let units = settings.units.clone();
+        blocking(move || sync(&units.join(WANTS)).and_then(|()| sync(&units))).await.map_err(unable())?;
         self.0.known.names().insert(name.clone());
         Ok(true)
     }
@@ -164,12 +173,13 @@ impl Systemd {
             return Err(ServiceError::NotActive(name.clone()));
         };
         let unit = self.0.settings.units.join(name.file(".service").as_str());
-        let forks = std::fs::read_to_string(unit).map_err(ServiceError::io(name, "reload"))?.contains(" reload-main ");
-        let before = processes::children(pid).map_err(ServiceError::io(name, "reload"))?;
+        let look = move || Ok((std::fs::read_to_string(unit)?.contains(" reload-main "), processes::children(pid)?));
+        let (forks, before) = blocking(look).await.map_err(ServiceError::io(name, "reload"))?;
         let since = SystemTime::now();
         self.unit_job(name, "ReloadUnit", "did not reload").await?;
         // The job has lasted until READY=1: `reload-main` saw to that.
-        if forks && !processes::forked(pid, &before).map_err(ServiceError::io(name, "reload"))? {
+        let forked = blocking(move || Ok(!forks || processes::forked(pid, &before)?)).await;
+        if !forked.map_err(ServiceError::io(name, "reload"))? {
             let verdict = judge::verdict(name, since).await;
             return Err(ServiceError::Failed { name: name.clone(), what: "did not reload", text: verdict.text });
         }
@@ -186,8 +196,8 @@ impl Systemd {
             self.manager(name, "remove", "DisableUnitFiles", &([file.as_str()].as_slice(), false)).await?;
             crash::point("service: disabled to be removed");
         }
-        let directory = Directory::open_or_make(&settings.units).map_err(unable())?;
-        directory.remove(&file).map_err(unable())?;
+        let units = settings.units.clone();
+        blocking(move || Directory::open_or_make(&units)?.remove(&file)).await.map_err(unable())?;
         self.manager(name, "remove", "Reload", &()).await?;
         self.reset(name).await;
         self.0.known.names().remove(name);
@@ -211,7 +221,8 @@ impl Systemd {
     async fn unit_job(&self, name: &ServiceName, method: &str, what: &'static str) -> Result<(), ServiceError> {
         let (bus, since) = (&self.0.bus, SystemTime::now());
         let mut jobs = bus.jobs();
-        let lost = bus.lost();
+        // Without a connection the call waits for one, and a connection that came is not one that was lost.
+        let lost = bus.lost().await.map_err(|error| backend(name, "ask systemd about", &error))?;
         let body = (format!("{name}.service"), "replace");
         let made = bus.manager(method, &body).await;
         let job = match made.map(|reply| reply.body().deserialize::<OwnedObjectPath>()) {

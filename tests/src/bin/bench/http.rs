@@ -108,6 +108,8 @@ pub(crate) fn keep_alive(site: &Site, report: &mut Report, answer: Vec<u8>) -> R
     let floor = pss(amphora, "openssl")?;
     server.kill_and_wait()?;
     report.amount("PSS idle", ("<= 12 MiB", Some(12.0)), (idle, Some(floor)), "MiB", &how);
+    let how = "beside the agent, with one session and no announcement";
+    report.amount("PSS of gobgpd", ("-", None), (pss(amphora, "gobgpd")?, None), "MiB", how);
 
     let floor = site.server(amphora, floors::rustls_loop(amphora, answer)?)?;
     let api = site.api(amphora)?;

@@ -1,8 +1,9 @@
-//! `make bench`: every speed figure of the agent beside the floor it stands on, measured in the same run, as Markdown on
-//! standard output. A missed target is shown and is no failure; a figure that cannot be had is.
+//! `make bench`: every speed figure of the agent beside the floor it stands on, measured in the same run, written to
+//! `docs/bench.md`. A missed target is shown and is no failure; a figure that cannot be had is.
 //!
-//! Parts can be named (`bench plug scale`): `heartbeats`, `http`, `plug`, `register`, `scale`, `stock`. With `PEER=1` the last also
-//! measures Octavia's Python agent beside ours (`tests/octavia/install.sh` installs it).
+//! Parts can be named (`bench plug scale`), and are then shown and not written: `heartbeats`, `http`, `network`, `pair`,
+//! `plug`, `register`, `scale`, `stock`. With `PEER=1` Octavia's Python agent is measured beside ours, in `stock` and `pair`
+//! (`tests/octavia/install.sh` installs it).
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod client;
@@ -10,7 +11,11 @@ mod floors;
 mod heartbeats;
 mod http;
 mod kernel;
+mod network;
+mod page;
+mod pair;
 mod plug;
+mod reasons;
 mod report;
 mod routes;
 mod scale;
@@ -22,29 +27,31 @@ use std::{fs, process::ExitCode, time::Instant};
 
 use lab::{TorKind, workdir::built_program};
 
-use report::Report;
+use report::{Report, Reports};
 use site::Site;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    let mut report = Report::default();
-    match run(&mut report) {
-        Ok(setting) => {
-            println!("# Speed\n\n{setting}\n\n{}", report.table());
-            println!("{} targets missed. The run took {:.0} s.", report.missed(), start.elapsed().as_secs_f64());
-            ExitCode::SUCCESS
+    let mut reports = Reports::default();
+    let ran = run(&mut reports).and_then(|setting| {
+        if parts().next().is_some() {
+            println!("{}\n{}", reports.floors.table("floor"), reports.peer.table("Python agent"));
+            return Ok(());
         }
-        Err(error) => {
-            eprintln!("{}", report.table());
-            eprintln!("the bench failed: {}", lab::error::chain(&*error));
-            ExitCode::FAILURE
-        }
-    }
+        let path = page::write(&reports, &setting, start.elapsed())?;
+        let missed = reports.floors.missed() + reports.peer.missed();
+        println!("{missed} targets missed; the figures are in {}", path.canonicalize()?.display());
+        Ok(())
+    });
+    let Err(error) = ran else { return ExitCode::SUCCESS };
+    eprintln!("the bench failed: {}", lab::error::chain(&*error));
+    ExitCode::FAILURE
 }
 
-fn run(report: &mut Report) -> Result<String> {
+fn run(reports: &mut Reports) -> Result<String> {
+    let report = &mut reports.floors;
     let agent = built_program("amphora-agent")?;
     #[expect(clippy::cast_precision_loss, reason = "a file's size")]
     let bytes = fs::metadata(agent)?.len() as f64 / 1024.0 / 1024.0;
@@ -55,8 +62,12 @@ fn run(report: &mut Report) -> Result<String> {
         heartbeats::idle(report)?;
     }
     if wanted("stock") {
-        stock::stock(report)?;
+        stock::stock(reports)?;
     }
+    if wanted("pair") && with_peer() {
+        pair::pair(&mut reports.peer)?;
+    }
+    let report = &mut reports.floors;
     eprintln!("\nwith BIRD:");
     let site = Site::new(TorKind::Bird, true)?;
     let bird = site.tor().version()?;
@@ -73,6 +84,9 @@ fn run(report: &mut Report) -> Result<String> {
     }
     if wanted("plug") {
         plug::plug(&site, report)?;
+    }
+    if wanted("network") {
+        network::plug(&site, report)?;
     }
     if wanted("register") {
         register(&site, report, ("BIRD", true), 60)?;
@@ -103,9 +117,19 @@ fn run(report: &mut Report) -> Result<String> {
     setting(&site, &[bird, frr])
 }
 
-/// Whether a part is to be measured: one of those named on the command line, or all of them.
+/// The parts named on the command line.
+fn parts() -> impl Iterator<Item = String> {
+    std::env::args().skip(1)
+}
+
+/// Whether a part is to be measured: one of those named, or all of them.
 fn wanted(part: &str) -> bool {
-    std::env::args().len() < 2 || std::env::args().any(|named| named == part)
+    parts().next().is_none() || parts().any(|named| named == part)
+}
+
+/// Whether Octavia's Python agent is to be measured too.
+fn with_peer() -> bool {
+    std::env::var_os("PEER").is_some_and(|value| value == "1")
 }
 
 fn register(site: &Site, report: &mut Report, name: (&str, bool), rounds: usize) -> Result<()> {
@@ -130,11 +154,8 @@ fn setting(site: &Site, routers: &[String]) -> Result<String> {
     let versions = [node.run(["openssl", "version"])?, node.run(["gobgpd", "--version"])?, routers.join("; ")];
     let versions: Vec<_> = versions.iter().map(|v| v.trim().trim_end_matches('.')).collect();
     Ok(format!(
-        "`make bench` (a release build, then `target/release/bench`) on Linux {}, {} x {model}, load {} at the end. {}.\n\n\
-         Every time is shown as median (first to third quartile, number of samples) where nothing else is said. Each \
-         floor is measured in the same run, mostly in turn with what it is compared to; the ratio is of the same \
-         statistic of both. All of it runs in the lab's namespaces on one machine: client, agent, speaker and ToR share \
-         its processors. The agents' state is on the machine's disk where nothing else is said.",
+        "{} on Linux {}, {} x {model}, load {} at the end. {}.",
+        node.run(["date", "-u", "+%F"])?.trim(),
         kernel.trim(),
         models.len(),
         load.join(" "),

@@ -1,8 +1,11 @@
-//! The table.
+//! The tables.
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::stats::{Samples, ratio, show};
+use crate::{
+    reasons::reason,
+    stats::{Samples, ratio, show},
+};
 
 /// One line of the table.
 #[derive(Debug)]
@@ -16,10 +19,19 @@ struct Row {
     how: String,
 }
 
-/// What has been measured so far.
+/// One table: what has been measured so far.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+}
+
+/// Both tables.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    /// The agent beside its floors.
+    pub(crate) floors: Report,
+    /// The agent beside Octavia's Python agent; empty where that is not measured.
+    pub(crate) peer: Report,
 }
 
 /// What a figure has to keep.
@@ -96,19 +108,33 @@ impl Report {
         self.rows.push(Row { figure: figure.into(), target, measured, floor, ratio, met, how: how.into() });
     }
 
+    /// Whether nothing has been measured.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// How many targets were missed.
     pub(crate) fn missed(&self) -> usize {
         self.rows.iter().filter(|row| row.met == Some(false)).count()
     }
 
-    /// As Markdown.
-    pub(crate) fn table(&self) -> String {
+    /// As Markdown, what it is compared to under the heading `floor`; and why what is missed is missed.
+    pub(crate) fn table(&self, floor: &str) -> String {
         let mut text =
-            "| figure | target | measured | floor | ratio | met | how |\n|---|---|---|---|---|---|---|\n".to_owned();
+            format!("| figure | target | measured | {floor} | ratio | met | how |\n|---|---|---|---|---|---|---|\n");
         for row in &self.rows {
             let met = row.met.map_or("-", |met| if met { "yes" } else { "**NO**" });
             let Row { figure, target, measured, floor, ratio, how, .. } = row;
             let _ = writeln!(text, "| {figure} | {target} | {measured} | {floor} | {ratio} | {met} | {how} |");
+        }
+        let missed: Vec<_> = self.rows.iter().filter(|row| row.met == Some(false)).collect();
+        let _ = match missed.len() {
+            0 => writeln!(text, "\nNo target is missed."),
+            1 => writeln!(text, "\n1 target is missed:\n"),
+            number => writeln!(text, "\n{number} targets are missed:\n"),
+        };
+        for Row { figure, .. } in missed {
+            let _ = writeln!(text, "- {figure}: {}", reason(figure).unwrap_or("nobody has found out yet why."));
         }
         text
     }

@@ -127,7 +127,7 @@ impl Site {
     /// The session with the ToR, as the agent sets it up; waits for it.
     pub(crate) fn meet(&self, amphora: &Amphora, speaker: &Speaker) -> Result<()> {
         let restart = RestartTime::try_from(30)?;
-        self.runtime.block_on(speaker.set_peers(&[self.peer()?], Some(restart)))?;
+        self.runtime.block_on(speaker.set_peers(&[self.peer()?], Some(restart), false))?;
         self.wait_session(amphora)
     }
 

@@ -1,15 +1,16 @@
-//! Calls that change something: plugging a VIP, starting a load balancer.
+//! Calls that change something: plugging a VIP or a member network, starting a load balancer.
 
 use std::time::{Duration, Instant};
 
-use lab::{Amphora, Place, amphora::FRONTEND_NIC, command};
+use lab::{Amphora, Place, amphora::FRONTEND_NIC, command, net::Segment};
 
 use super::{LB, Stock};
 use crate::{
     Result,
     client::{Connection, get, post, put},
+    network::Member,
     plug::body,
-    report::{Report, Target},
+    report::{Report, Reports, Target},
     stats::Samples,
 };
 
@@ -67,20 +68,29 @@ pub(crate) fn plug_vip(stock: &Stock, report: &mut Report) -> Result<()> {
         }
         theirs.push(plug(peer)?);
     }
-    let how = "as the controller sends it for `SINGLE`, on a new connection. Floor: the Python agent";
-    let both = (&ours.into(), &theirs.into());
-    report.times(
-        "plug VIP v4 beside the Python agent, p50",
-        Target::Time(Duration::from_millis(30)),
-        Samples::p50,
-        both,
-        how,
-    );
+    let how = "as the controller sends it for `SINGLE`, on a new connection";
+    let (both, target) = ((&ours.into(), &theirs.into()), Target::Time(Duration::from_millis(30)));
+    report.times("plug VIP v4, p50", target, Samples::p50, both, how);
+    Ok(())
+}
+
+/// Plugs one member network after the other, each with a NIC of its own.
+pub(crate) fn plug_network(stock: &Stock, report: &mut Report) -> Result<()> {
+    let Some(peer) = stock.peer() else { return Ok(()) };
+    let members = Segment::new(&stock.fabric.workdir, "net-members")?;
+    let plugs = |amphora: &Amphora, numbers: std::ops::Range<u8>| -> Result<Samples> {
+        let one = |number| timed(stock, amphora, &Member::new(&members, amphora, number)?.request());
+        Ok(numbers.map(one).collect::<Result<Vec<_>>>()?.into())
+    };
+    let both = (&plugs(stock.ours(), 0..10)?, &plugs(peer, 10..13)?);
+    let how = "one IPv4 address, a new NIC each, on a new connection";
+    let target = Target::Time(Duration::from_millis(50));
+    report.times("plug network v4, p50", target, Samples::p50, both, how);
     Ok(())
 }
 
 /// Uploads a configuration, then starts and stops it in turn; it runs after the last.
-pub(crate) fn start_listener(stock: &Stock, report: &mut Report) -> Result<()> {
+pub(crate) fn start_listener(stock: &Stock, reports: &mut Reports) -> Result<()> {
     let own = own_start(stock)?;
     let rounds = |amphora: &Amphora| -> Result<(Duration, Vec<Duration>)> {
         let path = format!("/1.0/loadbalancer/{}/{LB}/haproxy", amphora.id());
@@ -98,19 +108,13 @@ pub(crate) fn start_listener(stock: &Stock, report: &mut Report) -> Result<()> {
     let starts = Samples::from(starts);
     let how = "answered when haproxy listens; on a new connection, by the backend without systemd. Floor: `haproxy -W -D` of \
                the same configuration, by hand, whose time plus 30 ms is the target";
-    report.times("start listener, p50", Target::Time(limit), Samples::p50, (&starts, &own), how);
+    reports.floors.times("start listener, p50", Target::Time(limit), Samples::p50, (&starts, &own), how);
     let Some(peer) = stock.peer() else { return Ok(()) };
     let (their_upload, their_starts) = rounds(peer)?;
-    let how = "Floor: the Python agent, with a script that runs the commands of its unit in systemd's place";
-    report.times(
-        "start listener beside the Python agent, p50",
-        Target::None,
-        Samples::p50,
-        (&starts, &their_starts.into()),
-        how,
-    );
-    let how = "one call each; both have haproxy check it. Floor: the Python agent";
-    report.time("haproxy upload beside the Python agent", Target::None, (upload, their_upload), how);
+    let (both, how) = ((&starts, &Samples::from(their_starts)), "of the same; answered when haproxy runs");
+    reports.peer.times("start listener, p50", Target::Time(limit), Samples::p50, both, how);
+    let how = "one call each; both have haproxy check it";
+    reports.peer.time("haproxy upload", Target::None, (upload, their_upload), how);
     Ok(())
 }
 

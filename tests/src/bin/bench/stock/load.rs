@@ -14,17 +14,17 @@ use crate::{
     Result,
     client::{Connection, Server, get, info},
     floors,
-    report::{Report, Target},
+    report::{Reports, Target},
     stats::{Samples, show},
 };
 
 const CLIENTS: usize = 16;
-/// What the Python agent did in the runs of which the targets come, where it is not measured beside ours.
+/// Requests a second the Python agent answered in the runs of which the targets come.
 const PEERS_RATE: f64 = 26.0;
 const LARGE: usize = 200 * 1000 * 1000;
 
 /// `GET /1.0/details`, each on a connection of its own as the controller's.
-pub(crate) fn details(stock: &Stock, report: &mut Report) -> Result<()> {
+pub(crate) fn details(stock: &Stock, reports: &mut Reports) -> Result<()> {
     let amphora = stock.ours();
     let request = get("GET", "/1.0/details");
     let page = stock.call(amphora, &request)?;
@@ -42,18 +42,12 @@ pub(crate) fn details(stock: &Stock, report: &mut Report) -> Result<()> {
     })?;
     let how = "one client, a new mTLS connection each, blocks of 10 in turn; one load balancer runs. Floor: a rustls loop that \
                answers a new connection with the same bytes";
-    report.times(
-        "new mTLS connection + `GET /1.0/details`, p50",
-        Target::Ratio(1.5),
-        Samples::p50,
-        (&ours, &theirs),
-        how,
-    );
+    let figure = "new mTLS connection + `GET /1.0/details`, p50";
+    reports.floors.times(figure, Target::Ratio(1.5), Samples::p50, (&ours, &theirs), how);
     let Some(peer) = stock.peer() else { return Ok(()) };
     let server = stock.server(peer, None)?;
     let theirs = stock.as_controller(|| each(&server, &request, 30))?.into();
-    let how = "Floor: the Python agent";
-    report.times("`GET /1.0/details` beside the Python agent, p50", Target::None, Samples::p50, (&ours, &theirs), how);
+    reports.peer.times(figure, Target::None, Samples::p50, (&ours, &theirs), "one client");
     Ok(())
 }
 
@@ -67,14 +61,14 @@ fn each(server: &Server, request: &[u8], number: usize) -> Result<Vec<Duration>>
 }
 
 /// Sixteen clients that ask `GET /1.0/info` as fast as they are answered, each time on a new connection.
-pub(crate) fn sixteen_clients(stock: &Stock, report: &mut Report) -> Result<()> {
+pub(crate) fn sixteen_clients(stock: &Stock, reports: &mut Reports) -> Result<()> {
     let ours = rate(stock, stock.ours())?;
-    let theirs = stock.peer().map(|peer| rate(stock, peer)).transpose()?;
-    let how = format!(
-        "a new connection for every request, 5 s, the clients on the same processors. Floor: {}",
-        if theirs.is_some() { "the Python agent" } else { "the rate the Python agent had when the target was set" }
-    );
-    report.rate("16 clients on `GET /1.0/info`", 20.0, (ours, theirs.unwrap_or(PEERS_RATE)), &how);
+    let figure = "16 clients on `GET /1.0/info`";
+    let how = "a new connection for every request, 5 s, the clients on the same processors";
+    let before = format!("{how}. Floor: the rate the Python agent had when the target was set");
+    reports.floors.rate(figure, 20.0, (ours, PEERS_RATE), &before);
+    let Some(peer) = stock.peer() else { return Ok(()) };
+    reports.peer.rate(figure, 20.0, (ours, rate(stock, peer)?), how);
     Ok(())
 }
 
@@ -100,25 +94,25 @@ fn rate(stock: &Stock, amphora: &Amphora) -> Result<f64> {
 }
 
 /// A plug call of 200 MB, and another client meanwhile.
-pub(crate) fn large_body(stock: &Stock, report: &mut Report) -> Result<()> {
-    let (status, growth, took, blocked) = large(stock, stock.ours())?;
-    let mut how = format!(
-        "a plug call; answered {status} after {}. The most resident memory at any moment, less what there was before. \
-         Another client's slowest `GET /1.0/info` meanwhile: {}",
-        show(took),
-        show(blocked)
+pub(crate) fn large_body(stock: &Stock, reports: &mut Reports) -> Result<()> {
+    const FIGURE: &str = "growth by a body of 200 MB";
+    const TARGET: (&str, Option<f64>) = ("<= 4 MiB", Some(4.0));
+    let said = |(status, _, took, blocked): (u16, f64, Duration, Duration)| {
+        format!("{status} after {}, and another client's slowest `GET /1.0/info` {}", show(took), show(blocked))
+    };
+    let ours = large(stock, stock.ours())?;
+    if ours.0 != 400 {
+        return Err(format!("a body of 200 MB was answered with {}", ours.0).into());
+    }
+    let how = format!(
+        "a plug call, answered {}. The most resident memory at any moment, less what there was before",
+        said(ours)
     );
-    let mut floor = None;
-    if let Some(peer) = stock.peer() {
-        let (status, growth, took, blocked) = large(stock, peer)?;
-        floor = Some(growth);
-        let theirs = format!("which answered {status} after {}; slowest {}", show(took), show(blocked));
-        how = format!("{how}. Floor: the Python agent, {theirs}");
-    }
-    if status != 400 {
-        return Err(format!("a body of 200 MB was answered with {status}").into());
-    }
-    report.amount("growth by a body of 200 MB", ("<= 4 MiB", Some(4.0)), (growth, floor), "MiB", &how);
+    reports.floors.amount(FIGURE, TARGET, (ours.1, None), "MiB", &how);
+    let Some(peer) = stock.peer() else { return Ok(()) };
+    let theirs = large(stock, peer)?;
+    let how = format!("answered {}; the Python agent: {}", said(ours), said(theirs));
+    reports.peer.amount(FIGURE, TARGET, (ours.1, Some(theirs.1)), "MiB", &how);
     Ok(())
 }
 

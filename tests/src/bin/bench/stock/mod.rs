@@ -18,7 +18,8 @@ use rustls::pki_types::ServerName;
 use crate::{
     Result,
     client::{Connection, Server},
-    report::Report,
+    report::Reports,
+    with_peer,
 };
 
 const LB: &str = "6f4b2f0e-4a4e-4c1b-9f0a-0d3b7a1c2d3e";
@@ -34,21 +35,21 @@ struct Stock {
 }
 
 /// Everything in this part.
-pub(crate) fn stock(report: &mut Report) -> Result<()> {
+pub(crate) fn stock(reports: &mut Reports) -> Result<()> {
     let stock = Stock::new()?;
-    calls::plug_vip(&stock, report)?;
-    calls::start_listener(&stock, report)?;
-    load::details(&stock, report)?;
-    load::sixteen_clients(&stock, report)?;
-    idle::beside_the_peer(&stock, report)?;
-    load::large_body(&stock, report)
+    calls::plug_vip(&stock, &mut reports.peer)?;
+    calls::start_listener(&stock, reports)?;
+    load::details(&stock, reports)?;
+    load::sixteen_clients(&stock, reports)?;
+    idle::beside_the_peer(&stock, &mut reports.peer)?;
+    calls::plug_network(&stock, &mut reports.peer)?;
+    load::large_body(&stock, reports)
 }
 
 impl Stock {
     fn new() -> Result<Self> {
-        let with_peer = std::env::var_os("PEER").is_some_and(|value| value == "1");
         let mut options = Options::new(TorKind::Bird);
-        options.amphorae = if with_peer { 2 } else { 1 };
+        options.amphorae = if with_peer() { 2 } else { 1 };
         options.state_on_disk = true;
         let fabric = Fabric::new("bench-stock", &options)?;
         let manager = Receiver::new(&fabric.controller, "0.0.0.0:0".parse()?)?;
