@@ -30,8 +30,9 @@ const CONFIG_TEST: i32 = 5;
 const CONFIG_TEST_SECURITY: i32 = 6;
 
 /// Without this every configuration of Octavia's is a security violation, and what else is wrong is hidden in the exit
-/// code behind it.
-const PRELUDE: &str = "global_defs {\n  script_user root\n  enable_script_security\n}\n";
+/// code behind it. And one without a name of its own looks its host's up (`core/global_data.c` of its sources), for as long
+/// as the resolver takes to give up where no name server can be reached.
+const PRELUDE: &str = "global_defs {\n  router_id amphora\n  script_user root\n  enable_script_security\n}\n";
 
 /// It looks its host's name up before it does anything (for the sender of mails nobody asked for), in a namespace that
 /// often has no way to a name server: 5 s for each try of each server, without this.
@@ -214,8 +215,8 @@ mod tests {
 
     #[test]
     fn a_complaint_names_the_clients_line_and_comes_once() {
-        let said = "(Line 5) Unknown keyword 'garbage'\n(/dev/stdin: Line 5) Unknown keyword 'garbage'\n\
-                    There are 1 missing '}'s or extra '{'s\n(/dev/stdin: Line 5) Unknown keyword 'garbage'\n";
+        let said = "(Line 6) Unknown keyword 'garbage'\n(/dev/stdin: Line 6) Unknown keyword 'garbage'\n\
+                    There are 1 missing '}'s or extra '{'s\n(/dev/stdin: Line 6) Unknown keyword 'garbage'\n";
         assert_eq!(complaints(said), "(Line 1) Unknown keyword 'garbage'\nThere are 1 missing '}'s or extra '{'s");
     }
 

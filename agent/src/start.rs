@@ -176,6 +176,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     tracing::info!("stopping; VIPs, routes and the speaker stay as they are");
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
+    heartbeats.part().await;
     Ok(())
 }
 

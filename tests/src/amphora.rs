@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -179,9 +180,14 @@ speaker = unix://{}
     /// [`crate::Error::Missing`] where it has not been built. `AMPHORA_AGENT` names another.
     pub fn start_agent(&self, env: &[(&str, &str)]) -> Result<Proc> {
         let program = match std::env::var_os("AMPHORA_AGENT") {
-            Some(path) => path.into(),
+            Some(path) => PathBuf::from(path),
             None => built_program("amphora-agent")?,
         };
+        self.start_program(&program, env)
+    }
+
+    /// As [`Amphora::start_agent`], another program at a path of the node.
+    pub fn start_program(&self, program: &Path, env: &[(&str, &str)]) -> Result<Proc> {
         let mut agent = command([program]);
         agent.args(["--config-file", "/etc/octavia/amphora-agent.conf"]);
         agent.args(["--config-dir", "/etc/octavia/amphora-agent.conf.d"]).envs(env.iter().copied());

@@ -49,6 +49,7 @@ pub mod speaker;
 pub mod tor;
 pub mod traffic;
 pub mod wait;
+pub mod walk;
 pub mod workdir;
 pub mod wreck;
 
@@ -66,6 +67,7 @@ pub use process::Proc;
 pub use speaker::Gobgpd;
 pub use tor::{Neighbours, Tor, TorKind, TorOptions};
 pub use wait::wait_for;
+pub use walk::Walk;
 pub use workdir::Workdir;
 pub use wreck::Wreck;
 

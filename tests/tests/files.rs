@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use lab::amphora::API_PORT;
-use lab::{Amphora, Api, Fabric, Family, Options, Reply, TorKind, wait_for};
+use lab::{Amphora, Api, Fabric, Family, Options, Reply, TorKind, Walk};
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::json;
 
@@ -212,46 +212,6 @@ fn a_rotated_certificate_serves_the_next_connection_and_a_half_sent_one_nobody()
     assert_eq!(api.get("/1.0/info").unwrap().status, 200, "the first connection goes on");
 }
 
-/// Makes the call with an agent that dies at its n-th step, for every n, and hands over what the file is after each.
-/// Returns how many of the deaths were in the call.
-fn dying(
-    amphora: &Amphora,
-    file: &str,
-    call: impl Fn(&mut Api, usize) -> lab::Result<Reply>,
-    old: &str,
-    new: impl Fn(usize) -> String,
-) -> usize {
-    let (mut before, mut deaths) = (old.to_owned(), 0);
-    for step in 1..MANY {
-        let agent = amphora.start_agent(&[("AMPHORA_AGENT_CRASH_AT", &step.to_string())]).unwrap();
-        let mut api = amphora.api().unwrap();
-        let up = || match api.get("/") {
-            Err(error) if agent.is_running() => Err(lab::error::chain(&error)),
-            other => Ok(other),
-        };
-        let up = wait_for("the agent answers or ends", PATIENCE, up).unwrap().0;
-        let answered = up.and_then(|_| {
-            let reply = call(&mut api, step);
-            deaths += usize::from(reply.is_err());
-            reply
-        });
-        let ended = answered.is_err();
-        if ended {
-            agent.wait(PATIENCE).unwrap();
-        } else {
-            amphora.kill_agent().unwrap();
-        }
-        let there = amphora.node().read_file(file).unwrap();
-        assert!(there == before || there == new(step), "step {step}: neither old nor new: {there}");
-        if let Ok(reply) = answered {
-            assert!(matches!(reply.status, 200 | 202) && there == new(step), "step {step}: {}", reply.text());
-            return deaths;
-        }
-        before = there;
-    }
-    panic!("still dying at step {MANY}");
-}
-
 #[test]
 fn kill_9_at_any_step_leaves_the_old_file_or_the_new() {
     let fabric = fabric("kill-9");
@@ -260,19 +220,54 @@ fn kill_9_at_any_step_leaves_the_old_file_or_the_new() {
     let path = "/1.0/loadbalancer/123/certificates/a.pem";
     assert_eq!(put(&mut api, path, "the first").unwrap().status, 200);
     amphora.kill_agent().unwrap();
+    let file = format!("{CERTS}/123/a.pem");
+    let read = |file: &str| amphora.node().read_file(file).ok();
+    let is = |there: Option<String>, wanted: Option<&str>| {
+        if there.as_deref() == wanted { Ok(()) } else { Err(format!("{there:?}")) }
+    };
+    let nothing = |_: &mut Api, _: usize| {};
     let content = |step: usize| format!("number {step}");
     let upload = |api: &mut Api, step| put(api, path, content(step));
-    let deaths = dying(amphora, &format!("{CERTS}/123/a.pem"), upload, "the first", content);
-    assert_eq!(deaths, 3, "before and after the rename, and before the answer");
+    let walk = Walk {
+        name: "certificate upload",
+        before: &|api, step| drop(upload(api, step + 1000).unwrap().success().unwrap()),
+        call: &upload,
+        always: &|step| assert!([content(step), content(step + 1000)].contains(&read(&file).unwrap())),
+        after: &|step| is(read(&file), Some(&content(step))),
+    };
+    assert_eq!(walk.run(amphora).len(), 3, "before and after the rename, and before the answer");
+    let walk = Walk {
+        name: "certificate upload, the load balancer's first",
+        before: &|_, _| drop(amphora.node().run(["rm", "-rf", &format!("{CERTS}/123")]).unwrap()),
+        always: &|step| assert!([None, Some(content(step))].contains(&read(&file))),
+        ..walk
+    };
+    assert_eq!(walk.run(amphora).len(), 3);
+    let walk = Walk {
+        name: "certificate deletion",
+        before: &|api, step| drop(upload(api, step).unwrap().success().unwrap()),
+        call: &|api, _| api.delete(path),
+        always: walk.always,
+        after: &|_| is(read(&file), None),
+    };
+    assert_eq!(walk.run(amphora).len(), 2, "after the removal, and before the answer");
 
-    let old = amphora.node().read_file(SERVER).unwrap();
+    let old = read(SERVER).unwrap();
     let identities: Vec<String> = (0..MANY)
         .map(|_| fabric.pki.server(amphora.id(), &[]).unwrap())
         .map(|identity| identity.certificate + &identity.key)
         .collect();
-    let rotate = |api: &mut Api, step: usize| put(api, "/1.0/certificate", identities[step].clone());
-    let deaths = dying(amphora, SERVER, rotate, &old, |step| identities[step].clone());
-    assert_eq!(deaths, 3);
+    let walk = Walk {
+        name: "server certificate",
+        before: &nothing,
+        call: &|api, step| put(api, "/1.0/certificate", identities[step].clone()),
+        always: &|step| {
+            let before = if step == 1 { &old } else { &identities[step - 1] };
+            assert!([before, &identities[step]].contains(&&read(SERVER).unwrap()));
+        },
+        after: &|step| is(read(SERVER), Some(&identities[step])),
+    };
+    assert_eq!(walk.run(amphora).len(), 3);
     // What a crash left beside it goes with the next call, and an agent without a fault finds everything.
     let mut api = start(amphora);
     assert_eq!(put(&mut api, path, "the last").unwrap().status, 200);

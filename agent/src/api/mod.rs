@@ -23,7 +23,7 @@ pub mod vrrp;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use axum::{Router, extract::FromRef};
+use axum::{Router, extract::FromRef, routing::put};
 use netns::{Link, Mac};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -40,6 +40,7 @@ use crate::{
     speaker::View,
     state::{Desired, Plug, VipMode},
 };
+use action::Action;
 use error::{ApiError, Status};
 
 /// How long a call waits for the kernel's work. The controller gives up on a silent call after 60 s.
@@ -189,6 +190,9 @@ fn routes() -> OpenApiRouter<Calls> {
 /// The router of all calls; unknown ones get Octavia's 404 and 405.
 pub fn router(app: App) -> Router {
     let (router, _) = routes().split_for_parts();
+    // To Octavia's router that is an action like any other, and none it knows; here the GET's path would make it a 405.
+    let router =
+        router.route("/1.0/loadbalancer/{lb_id}/haproxy", put(|| async { Action::parse("haproxy").map(drop) }));
     router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).with_state(Calls(app))
 }
 

@@ -8,7 +8,8 @@
 //! **When.** Each begins 0.9 to 1.0 intervals (at random, so that amphorae that were started together do not stay
 //! together) after the one before began. Reading the load balancers takes some milliseconds and at most
 //! [`patience`]; then it is sent with what there is. So no gap is longer than one interval, but for a single one that is
-//! longer by [`patience`] when a haproxy stops answering.
+//! longer by [`patience`] when a haproxy stops answering. An agent that is stopped sends one more at its end, and the next
+//! agent one at its start, so that replacing it takes no longer than it takes.
 
 mod beat;
 mod counters;
@@ -31,8 +32,9 @@ use std::{
 use netns::Namespace;
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 pub use envelope::wrap;
 pub use fit::DATAGRAM;
@@ -61,9 +63,13 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Heartbeats {
     status: Arc<Mutex<Status>>,
+    parting: CancellationToken,
     /// Is dropped with their thread.
     alive: oneshot::Receiver<Infallible>,
 }
+
+/// How long the last one may take: the longest [`patience`] and what sending it takes.
+const PARTING: Duration = Duration::from_secs(3);
 
 impl Heartbeats {
     /// Starts them: the first one leaves at once. `state` says whether keepalived matters, `namespace` is where LVS
@@ -76,13 +82,14 @@ impl Heartbeats {
         // Its blocking threads resolve names and ask LVS, where there are any.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
         let beats = beat::Beats::new(&config.borrow().paths.base, state, namespace, status.clone());
-        let (held, alive) = oneshot::channel();
+        let (parting, (held, alive)) = (CancellationToken::new(), oneshot::channel());
+        let asked = parting.clone();
         let run = move || {
-            let _held = held;
-            runtime.block_on(keep_beating(config, beats));
+            let _held = held; // until then, and not as long as the runtime, which waits for a name to be resolved
+            runtime.block_on(keep_beating(config, beats, asked));
         };
         std::thread::Builder::new().name("heartbeats".into()).spawn(run)?;
-        Ok(Self { status, alive })
+        Ok(Self { status, parting, alive })
     }
 
     /// How they do.
@@ -95,9 +102,15 @@ impl Heartbeats {
     pub async fn ended(&mut self) {
         let _ = (&mut self.alive).await; // nothing is ever sent
     }
+
+    /// Sends the last one, and waits until that is done.
+    pub async fn part(mut self) {
+        self.parting.cancel();
+        let _ = timeout(PARTING, self.ended()).await; // nobody waits longer for an agent's end
+    }
 }
 
-async fn keep_beating(mut config: watch::Receiver<Arc<Config>>, mut beats: beat::Beats) {
+async fn keep_beating(mut config: watch::Receiver<Arc<Config>>, mut beats: beat::Beats, parting: CancellationToken) {
     loop {
         let began = Instant::now();
         let mut current = config.borrow_and_update().clone();
@@ -106,6 +119,9 @@ async fn keep_beating(mut config: watch::Receiver<Arc<Config>>, mut beats: beat:
         loop {
             tokio::select! {
                 () = sleep_until(began + spacing(current.heartbeat.interval, share)) => break,
+                () = parting.cancelled() => {
+                    return beats.beat(&current, Instant::now() + patience(current.heartbeat.interval)).await;
+                }
                 changed = config.changed() => {
                     if changed.is_err() {
                         return;

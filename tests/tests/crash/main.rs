@@ -6,6 +6,8 @@
 
 mod one;
 mod order;
+mod registered;
+mod table;
 mod walk;
 
 use std::collections::BTreeSet;

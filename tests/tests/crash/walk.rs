@@ -61,7 +61,7 @@ pub(crate) fn walk(lab: &One, operation: &Operation) {
         }
         let point = lab.last_point();
         let wreck = lab.look();
-        assert_eq!(wreck.unbacked(), [] as [IpAddr; 0], "{}, killed at {point}: {wreck:?}", operation.name);
+        assert_eq!(lab.unbacked(&wreck), [] as [IpAddr; 0], "{}, killed at {point}: {wreck:?}", operation.name);
 
         let mut api = lab.start();
         if answered {

@@ -2,7 +2,7 @@
 
 use lab::amphora::API_PORT;
 use lab::octavia::{call, environment};
-use lab::{Amphora, Family, wait_for};
+use lab::{Amphora, Family, Walk, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -136,36 +136,19 @@ fn kill_9_at_any_step_leaves_the_old_configuration_or_the_new() {
     start(amphora); // whose steps in the kernel are done then
     amphora.kill_agent().unwrap();
     let base = main_file(amphora);
-    let content = |step: usize| format!("{base}# number {step}\n");
-    let (mut before, mut deaths) = (base.clone(), 0);
-    for step in 1.. {
-        assert!(step < 60, "still dying at step {step}");
-        let agent = amphora.start_agent(&[("AMPHORA_AGENT_CRASH_AT", &step.to_string())]).unwrap();
-        let mut api = amphora.api().unwrap();
-        let up = || match api.get("/") {
-            Err(error) if agent.is_running() => Err(lab::error::chain(&error)),
-            other => Ok(other),
-        };
-        let up = wait_for("the agent answers or ends", PATIENCE, up).unwrap().0;
-        let answered = up.and_then(|_| {
-            let reply = put(&mut api, "/1.0/config", content(step));
-            deaths += usize::from(reply.is_err());
-            reply
-        });
-        if answered.is_err() {
-            agent.wait(PATIENCE).unwrap();
-        } else {
-            amphora.kill_agent().unwrap();
-        }
-        let there = main_file(amphora);
-        assert!(there == before || there == content(step), "step {step}: {there}");
-        if let Ok(reply) = answered {
-            assert_eq!((reply.status, there), (202, content(step)), "{}", reply.text());
-            break;
-        }
-        before = there;
-    }
-    assert_eq!(deaths, 4, "before and after the rename, before it is in effect, and before the answer");
+    let content = |step: usize| if step == 0 { base.clone() } else { format!("{base}# number {step}\n") };
+    let walk = Walk {
+        name: "configuration",
+        before: &|_, _| {},
+        call: &|api, step| put(api, "/1.0/config", content(step)),
+        always: &|step| assert!([content(step - 1), content(step)].contains(&main_file(amphora))),
+        after: &|step| match main_file(amphora) {
+            there if there == content(step) => Ok(()),
+            there => Err(there),
+        },
+    };
+    let deaths = walk.run(amphora);
+    assert_eq!(deaths.len(), 4, "before and after the rename, before it is in effect, and before the answer");
     let mut api = start(amphora);
     assert_eq!(put(&mut api, "/1.0/config", base.clone()).unwrap().status, 202);
     assert_eq!(amphora.node().run(["find", "/etc/octavia", "-name", "*.new"]).unwrap(), "");

@@ -6,6 +6,8 @@
 mod anything;
 mod bodies;
 mod config;
+mod cuts;
 mod ramfs;
 mod reload;
+mod segments;
 mod support;

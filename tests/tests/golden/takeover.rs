@@ -13,8 +13,8 @@ use crate::case::{Case, ask, json, upload};
 use crate::corpus::haproxy::CONFIGURATION;
 use crate::pair::{PATIENCE, prepare, server, words};
 
-/// Seconds.
-const INTERVAL: u32 = 2;
+/// Seconds: Octavia's default.
+const INTERVAL: u32 = 10;
 
 /// What the Python agent is asked to do before it goes.
 fn before() -> Vec<Case> {
@@ -130,14 +130,13 @@ fn an_amphora_of_the_python_agent_is_taken_over_without_a_flap() {
         amphora.wait_api(PATIENCE).unwrap();
         let took = stopped.elapsed();
         let next = manager.next(KEY, PATIENCE).unwrap();
-        // A gap of one interval, and what the Python agent takes to end.
         let gap = next.at - last;
-        eprintln!("taken over in {took:?}; between two heartbeats {gap:?}");
-        assert!(gap < took + Duration::from_secs(2 * u64::from(INTERVAL)), "no heartbeat for {gap:?}");
+        eprintln!("taken over in {took:.1?}; between two heartbeats {gap:.1?}, of {INTERVAL} s");
+        assert!(gap <= Duration::from_secs(u64::from(INTERVAL)), "no heartbeat for {gap:?}");
         assert_eq!(listeners(&next.message), listeners(&known.message));
 
         assert_eq!(answers(), old);
-        std::thread::sleep(Duration::from_secs(u64::from(INTERVAL))); // what would be done late
+        std::thread::sleep(Duration::from_secs(2)); // what would be done late
         done.store(true, Ordering::Relaxed);
         let (asked, failed) = client.join().unwrap();
         eprintln!("{asked} requests through haproxy meanwhile");

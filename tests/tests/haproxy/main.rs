@@ -7,4 +7,5 @@ mod kill;
 mod life;
 mod load;
 mod support;
+mod upgrade;
 mod upload;

@@ -87,15 +87,18 @@ fn neither_a_restart_nor_clients_nor_a_hung_haproxy_delay_a_heartbeat() {
     let mut dripping = Vec::new();
     for _ in 0..EACH {
         idle_tls.push(tls(&site, api));
-        let mut drip = tls(&site, api);
-        drip.write_all(b"PUT /1.0/config HTTP/1.1\r\nHost: a\r\nX-Drip: ").unwrap();
-        dripping.push(drip);
+        // In its header, in its body.
+        for begin in ["X-Drip: ", "Content-Length: 100000\r\n\r\n"] {
+            let mut drip = tls(&site, api);
+            drip.write_all(format!("PUT /1.0/config HTTP/1.1\r\nHost: a\r\n{begin}").as_bytes()).unwrap();
+            dripping.push(drip);
+        }
     }
     let mut crowded = (Duration::ZERO, 0);
     for _ in 0..5 {
         // The agent closes those that take too long, which is its right.
         for connection in &mut dripping {
-            let _ = connection.write_all(b"x");
+            let _ = connection.write_all(b"#").and_then(|()| connection.flush());
         }
         crowded = arrivals.since(from, 1);
     }

@@ -7,6 +7,7 @@
 mod crash;
 mod judged;
 mod lvs;
+mod lvs_crash;
 mod pair;
 mod programs;
 mod routed;

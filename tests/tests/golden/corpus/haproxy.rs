@@ -47,6 +47,7 @@ pub(crate) fn cases() -> Vec<Case> {
         act("no such action on an unknown load balancer", "dance"),
         act("no such action, upper case", "DANCE"),
         act("no such action, any bytes", "%ff%00"),
+        upload("haproxy: without the amphora's id", "/1.0/loadbalancer/lb-1/haproxy", CONFIGURATION),
         ask("delete of an unknown load balancer", "DELETE", "/1.0/listeners/lb-1"),
         ask("delete, name `..`", "DELETE", "/1.0/listeners/%2e%2e"),
         upload("haproxy: empty", OF, ""),

@@ -1,0 +1,65 @@
+//! What is announced by a call about somebody else, or silenced by one that is about VRRP.
+
+use std::collections::BTreeSet;
+
+use hyper::Method;
+use lab::{Api, Family, TorKind, Wreck};
+use serde_json::json;
+
+use crate::one::{One, PATIENCE};
+use crate::walk::{Operation, walk};
+
+/// An amphora that announces its IPv6 VIP; the IPv4 one is bound.
+fn announcing(name: &str) -> One {
+    let lab = One::new(name, TorKind::Bird);
+    let mut api = lab.start();
+    lab.plug(&mut api).unwrap().success().unwrap();
+    lab.register(&mut api, Family::V6).unwrap().success().unwrap();
+    lab.fabric.tors[0].wait_established(lab.amphora().management(Family::V4), PATIENCE).unwrap();
+    lab.wait_look("announced", |wreck| wreck.announced == BTreeSet::from([lab.vip.v6.into()]));
+    lab
+}
+
+/// Makes the world an operation starts from, by an agent that is started where none runs and dead when it is made.
+fn prepare(lab: &One, call: &dyn Fn(&mut Api) -> lab::Result<lab::Reply>, done: &dyn Fn(&Wreck) -> bool) {
+    let running = lab.amphora().agent().unwrap().is_running();
+    let mut api = if running { lab.amphora().api().unwrap() } else { lab.start() };
+    call(&mut api).unwrap().success().unwrap();
+    lab.wait_look("prepared", done);
+    lab.amphora().kill_agent().unwrap();
+}
+
+#[test]
+fn an_agent_killed_at_any_step_of_registering_an_end_point_completes_it_on_a_retry() {
+    let mut lab = announcing("crash-end-point");
+    let vip = std::net::IpAddr::from([203, 0, 113, 50]);
+    lab.elsewhere = vec![vip];
+    let own = BTreeSet::from([lab.vip.v6.into()]);
+    let register =
+        |api: &mut Api| api.post("/1.0/distributor/vips", &json!({ "vip_ip": vip, "nexthop_ip": "192.0.2.100" }));
+    let unregister = |api: &mut Api| api.delete(&format!("/1.0/distributor/vips/{vip}"));
+    let without = |wreck: &Wreck| wreck.announced == own;
+    let with = |wreck: &Wreck| wreck.announced == BTreeSet::from([vip, lab.vip.v6.into()]);
+    let before = || prepare(&lab, &unregister, &without);
+    walk(&lab, &Operation { name: "register end point", before: &before, call: &register, after: &with, again: 202 });
+    let before = || prepare(&lab, &register, &with);
+    let operation =
+        Operation { name: "unregister end point", before: &before, call: &unregister, after: &without, again: 200 };
+    walk(&lab, &operation);
+}
+
+#[test]
+fn an_agent_killed_at_any_step_of_silencing_its_amphora_completes_it_on_a_retry() {
+    let lab = announcing("crash-silence");
+    let vrrp = |action: &'static str| {
+        move |api: &mut Api| api.send(Method::PUT, &format!("/1.0/vrrp/{action}"), &[], Vec::new())
+    };
+    let (stop, start) = (vrrp("stop"), vrrp("start"));
+    let silent = |wreck: &Wreck| wreck.announced.is_empty() && wreck.bound == lab.both();
+    let announced = |wreck: &Wreck| wreck.announced == BTreeSet::from([lab.vip.v6.into()]) && wreck.bound == lab.both();
+    let before = || prepare(&lab, &start, &announced);
+    walk(&lab, &Operation { name: "vrrp stop", before: &before, call: &stop, after: &silent, again: 202 });
+    let before = || prepare(&lab, &stop, &silent);
+    walk(&lab, &Operation { name: "vrrp start", before: &before, call: &start, after: &announced, again: 202 });
+    lab.wait_routes(&BTreeSet::from([lab.vip.v6.into()]));
+}
