@@ -45,3 +45,29 @@ fn render(reports: &Reports, setting: &str, took: Duration, before: &str) -> Str
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(reports: &mut crate::report::Report, figure: &str, value: f64) {
+        reports.amount(figure, ("<= 2 MiB", Some(2.0)), (value, Some(1.0)), "MiB", "so");
+    }
+
+    #[test]
+    fn a_run_without_the_peer_keeps_what_was_measured_beside_it() {
+        let mut both = Reports::default();
+        measured(&mut both.floors, "alone", 1.0);
+        measured(&mut both.peer, "beside", 3.0);
+        let first = render(&both, "then.", Duration::from_secs(9), "# Something else\n");
+        assert!(first.contains("| beside | <= 2 MiB | 3.00 MiB | 1.00 MiB | 3.00 | **NO** | so |"), "{first}");
+        assert!(first.contains("1 target is missed") && !first.contains("Something else"), "{first}");
+
+        let mut alone = Reports::default();
+        measured(&mut alone.floors, "alone", 2.0);
+        let second = render(&alone, "now.", Duration::from_secs(9), &first);
+        assert!(second.contains("| alone | <= 2 MiB | 2.00 MiB |") && !second.contains("| alone | <= 2 MiB | 1.00"));
+        assert_eq!(first[first.find(PEER).unwrap()..], second[second.find(PEER).unwrap()..]);
+        assert_eq!(render(&alone, "now.", Duration::from_secs(9), &second), second);
+    }
+}
