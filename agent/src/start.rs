@@ -24,14 +24,14 @@ use crate::{
     owner::Owner,
     programs, prometheus,
     reload::{ReloadError, Running, SetDebug},
-    resolve::Policy,
+    resolve::{self, Policy},
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
     services::{Backend, Direct, Places, Services, Settings, Systemd, systemd},
     speaker::{self, Link},
-    state::LogError,
+    state::{Desired, LogError},
 };
 
 /// How long a predecessor may take to end.
@@ -113,6 +113,12 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let (owner, owner_thread) = Owner::start(&state)?;
     if first {
         take_over(&config, &kernel, &owner).await?;
+    }
+    // Durable, so that another topology in the configuration is not taken for what they were plugged with.
+    let policy = Policy::of(&config);
+    let complete = move |d: &Desired| Ok(resolve::completed(d, &policy));
+    if let Err(error) = owner.commit(complete).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "who holds the VIPs could not be made durable");
     }
 
     let (bind, runner) = (config.api.bind, config.distributor.services);

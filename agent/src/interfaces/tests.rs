@@ -45,6 +45,7 @@ fn desired(is_sriov: bool) -> Desired {
         }],
         mtu: Some(1450),
         is_sriov,
+        keepalived: Some(false),
         acknowledged: true,
     };
     let port = |mac: &str, name: &str, mtu, fixed_ips| NetworkPlug {
@@ -99,8 +100,10 @@ fn imported(changes: Vec<Change>) -> Desired {
 fn what_is_written_is_read_back_as_what_was_asked_for() {
     for (is_sriov, active_standby) in [(false, false), (true, false), (false, true)] {
         let base = tempfile::tempdir().unwrap();
-        let (paths, policy) = (paths(base.path()), Policy { active_standby, ..Policy::default() });
-        let want = desired(is_sriov);
+        // The files tell who holds the VIPs; the configuration may have come to say something else.
+        let (paths, policy) = (paths(base.path()), Policy { active_standby: !active_standby, ..Policy::default() });
+        let mut want = desired(is_sriov);
+        want.plugs.values_mut().for_each(|p| p.keepalived = Some(active_standby));
         files(&want, &policy).write(&paths).unwrap();
         assert_eq!(imported(import::read(&paths, &[]).unwrap()), want);
         // And back to nothing.

@@ -57,6 +57,7 @@ pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>,
         frontends: wanted.frontends.clone(),
         mtu: wanted.mtu,
         is_sriov: wanted.is_sriov,
+        keepalived: Some(wanted.keepalived),
         acknowledged: false,
     };
     if let Some(other) = before.filter(|other| other.primary() != plug.primary()) {
@@ -123,6 +124,7 @@ mod tests {
             frontends: vec![],
             mtu: None,
             is_sriov: false,
+            keepalived: false,
         }
     }
 

@@ -26,6 +26,7 @@ use crate::{
     },
     crash, dhcp, interfaces,
     kernel::Place,
+    resolve,
     server::Peer,
     services::ServiceError,
     state::{Change, Desired, Plug, VipMode},
@@ -87,7 +88,7 @@ pub async fn plug_vip(
         }
         other => other.map_err(|e| failed("ask for an address by DHCP", &e))?,
     }
-    if plug.mode == VipMode::Interface && !app.policy.active_standby {
+    if plug.mode == VipMode::Interface && !resolve::by_keepalived(&plug, &app.policy) {
         app.kernel.advertise(plug.vips.iter().map(|v| v.ip).collect());
     }
     let details = details(&plug);
