@@ -39,6 +39,13 @@ impl Kernel {
         Ok(changed)
     }
 
+    /// The addresses of a NIC inside; none where it is not there.
+    pub async fn addresses_of(&self, mac: Mac) -> Result<Vec<IpAddr>, Error> {
+        let Some(link) = self.inside.link_by_mac(&mac).await? else { return Ok(Vec::new()) };
+        let all = self.inside.addresses().await?;
+        Ok(all.into_iter().filter(|a| a.index == link.index).map(|a| a.ip).collect())
+    }
+
     /// Whether a NIC inside has an IPv4 address that nobody asked us for.
     pub async fn has_lease(&self, mac: Mac) -> bool {
         let (Ok(index), Ok(addresses)) = (self.index(mac).await, self.inside.addresses().await) else { return false };

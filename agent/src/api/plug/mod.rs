@@ -73,7 +73,8 @@ pub async fn plug_vip(
     let Found { inside, missing, .. } = find(&app, mac, peer, request::bad_body).await?;
     crash::point("plug: checked");
 
-    let committed = app.owner.commit(move |d: &Desired| decide::plug(&wanted, d, &inside, &missing)).await?;
+    let policy = app.policy.clone();
+    let committed = app.owner.commit(move |d: &Desired| decide::plug(&wanted, d, &inside, &missing, &policy)).await?;
     let plug = |c: &Change| if let Change::Plug(plug) = c { Some((**plug).clone()) } else { None };
     let plug = committed.changes.iter().find_map(plug).expect("a plug that is taken is a change");
     app.converged(committed.generation, Some(plug.mac), &[plug.primary()])
@@ -165,7 +166,8 @@ fn failed(doing: &str, error: &dyn std::error::Error) -> ApiError {
 /// Unplug a VIP.
 ///
 /// Withdraws it where it is announced, then unbinds it. The NIC stays in the namespace without our
-/// addresses. A registration of the VIP stays too and is announced again after the next plug.
+/// addresses. This amphora's registration of the VIP stays too and is announced again after the next plug; those under
+/// another name that lead to an address of this NIC go, for nothing is behind it any more.
 #[utoipa::path(
     delete, path = "/1.0/plug/vip/{vip}", operation_id = "unplug_vip", tag = "Distributor API",
     params(("vip" = String, Path, description = "The VIP's address")),
@@ -187,7 +189,12 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
     let with_it =
         app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| p.vips.iter().map(|v| v.ip).collect::<Vec<_>>()));
     let interface = app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| (p.mac, p.interface.clone())));
-    let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, d)).await?;
+    let held = match &interface {
+        Some((mac, _)) => app.kernel.addresses_of(*mac).await.map_err(|e| failed("look at the NIC", &e))?,
+        None => Vec::new(),
+    };
+    let policy = app.policy.clone();
+    let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, &held, d, &policy)).await?;
     // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it.
     app.converged(committed.generation, None, &with_it.unwrap_or_else(|| vec![ip]))
         .await
