@@ -51,6 +51,8 @@ pub struct Kernel {
     outside: Network,
     /// Host routes the kernel refused, so that each is told once.
     refused: Arc<Mutex<BTreeSet<RouteKey>>>,
+    /// The same for MTUs, in bytes.
+    refused_mtus: Arc<Mutex<HashMap<Mac, u32>>>,
     /// There may be a firewall.
     filtered: Arc<AtomicBool>,
 }
@@ -90,6 +92,7 @@ impl Kernel {
             inside: Namespace::create(NAMESPACE)?.network()?,
             outside: Namespace::current()?.network()?,
             refused: Arc::default(),
+            refused_mtus: Arc::default(),
             // One of an earlier agent, or of a Python one.
             filtered: Arc::new(AtomicBool::new(true)),
         })
@@ -290,7 +293,7 @@ impl Kernel {
                 }
                 _ => net.rename(self.index(*mac).await?, name).await,
             },
-            Step::SetMtu(mac, mtu) => net.set_mtu(self.index(*mac).await?, *mtu).await,
+            Step::SetMtu(mac, mtu) => self.set_mtu(*mac, *mtu).await,
             Step::Autoconf(mac) => self.set_autoconf(*mac).await,
             Step::SetUp(mac) => net.set_up(self.index(*mac).await?).await,
             Step::AddAddress(address) => net.add_address(&self.address(address).await?).await,

@@ -1,7 +1,7 @@
 //! What concerns one NIC and its neighbours: addresses from router advertisements, duplicate address detection, and
 //! telling where an address is.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::PoisonError, time::Duration};
 
 use netns::{Error, Kind, Mac, Namespace};
 
@@ -37,6 +37,25 @@ impl Kernel {
             changed |= self.inside.namespace().set_sysctl(&format!("net.ipv6.conf.{}.{key}", link.name), value)?;
         }
         Ok(changed)
+    }
+
+    /// An MTU the device does not take is logged once and passed over: a network's MTU may be raised above what the
+    /// host gave the NIC when it was made, and the NIC works as it did.
+    pub(super) async fn set_mtu(&self, mac: Mac, mtu: u32) -> Result<bool, Error> {
+        let set = self.inside.set_mtu(self.index(mac).await?, mtu).await;
+        let mut refused = self.refused_mtus.lock().unwrap_or_else(PoisonError::into_inner);
+        match set {
+            Err(error) if matches!(error.kind, Kind::Invalid(_)) => {
+                if refused.insert(mac, mtu) != Some(mtu) {
+                    tracing::warn!(%error, "the MTU of the network is none of the NIC's, which keeps its own");
+                }
+                Ok(false)
+            }
+            other => {
+                refused.remove(&mac);
+                other
+            }
+        }
     }
 
     /// The addresses of a NIC inside; none where it is not there.

@@ -207,3 +207,22 @@ fn a_nic_that_comes_late_after_a_reboot_gets_what_it_had() {
     wait_for("the address is back", PATIENCE, back).unwrap();
     site.assert_inside(&["link eth2 mtu 1500 up", "address eth2 10.1.0.5/24"]);
 }
+
+/// The MTU of a network can be raised above what the host's driver gave the NIC when it was made.
+#[test]
+fn an_mtu_the_device_does_not_take_is_no_reason_to_fail_what_else_is_asked_of_it() {
+    let site = Site::new("network-mtu");
+    let mut api = site.start();
+    let (mac, link) = ("fa:16:3e:00:02:03", "link add link ens8 name ens9 address fa:16:3e:00:02:03 type macvlan");
+    site.amphora().node().ip(link).unwrap(); // whose MTU is at most that of the device below
+    let mut body = port(&json!([fixed("10.1.0.5", "10.1.0.0/24")]));
+    (body["mac_address"], body["mtu"]) = (mac.into(), 9_000.into());
+    plugged(&plug(&mut api, &body), "Plugged on interface eth2");
+    site.assert_inside(&["link eth2 mtu 1500 up", "address eth2 10.1.0.5/24"]);
+    body["fixed_ips"] = json!([fixed("10.1.0.6", "10.1.0.0/24")]);
+    plugged(&plug(&mut api, &body), "Updated existing interface eth2");
+    site.assert_inside(&["link eth2 mtu 1500 up", "address eth2 10.1.0.6/24"]);
+    body["mtu"] = 1400.into();
+    plugged(&plug(&mut api, &body), "Updated existing interface eth2");
+    site.assert_inside(&["link eth2 mtu 1400 up", "address eth2 10.1.0.6/24"]);
+}
