@@ -3,6 +3,7 @@
 //! Translates between the plan's words (a NIC is its MAC) and those of the `netns` crate (a link is an
 //! index in a namespace). Keeps nothing but open handles: every look is a fresh one.
 
+mod claim;
 mod filter;
 mod nic;
 mod silence;

@@ -15,6 +15,7 @@ use crate::{
     api::{self, App, info::Versions},
     config::{Config, Role, Runner, Sources},
     converge::Converge,
+    crash,
     deadman::{self, Lock},
     dhcp,
     haproxy::Haproxy,
@@ -24,7 +25,7 @@ use crate::{
     owner::Owner,
     programs, prometheus,
     reload::{ReloadError, Running, SetDebug},
-    resolve::{self, Policy},
+    resolve::{self, Facts, Policy},
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
@@ -184,8 +185,8 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     Ok(())
 }
 
-/// What a Python agent has plugged becomes the state of an agent that has none. Cut off, it is begun again: there is no
-/// state before the one commit.
+/// What a Python agent has plugged becomes the state of an agent that has none, and what it has put into the kernel for
+/// that becomes this agent's. Cut off, it is begun again: there is no state before the one commit, which is the last step.
 async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<(), StartError> {
     let links = [kernel.inside().links().await?, kernel.outside().links().await?].concat();
     let there: Vec<_> = links.into_iter().filter_map(|l| l.mac).collect();
@@ -193,6 +194,10 @@ async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<()
     if changes.is_empty() {
         return Ok(());
     }
+    let mut desired = Desired::default();
+    changes.iter().cloned().for_each(|change| desired.apply(change));
+    kernel.claim(&resolve::kernel(&desired, &Facts::default(), &Policy::of(config))).await;
+    crash::point("take-over: claimed, not durable");
     tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
     let committed = owner.commit(move |_| Ok(changes.clone())).await;
     committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
