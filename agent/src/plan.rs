@@ -20,7 +20,7 @@ use netns::{IfName, Mac};
 use crate::firewall::Ruleset;
 
 /// Where an address sits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Device {
     /// The loopback interface of the namespace.
     Lo,
@@ -29,7 +29,7 @@ pub enum Device {
 }
 
 /// An address on a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// Where.
     pub device: Device,
