@@ -139,7 +139,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
     let services = services(runner, &directory).map_err(StartError::Services)?;
-    tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().read(Clone::clone)));
+    // A VIP that lingers may be reached through an address by DHCP.
+    let settled = progress.read(|r| r.lingering.is_empty());
+    tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().clone(), settled));
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());

@@ -65,10 +65,11 @@ impl Kernel {
         Ok(all.into_iter().filter(|a| a.index == link.index).map(|a| a.ip).collect())
     }
 
-    /// Whether a NIC inside has an IPv4 address that nobody asked us for.
+    /// Whether a NIC inside has an IPv4 address by DHCP: one that ends with its lease, unlike a VIP of keepalived's.
     pub async fn has_lease(&self, mac: Mac) -> bool {
         let (Ok(index), Ok(addresses)) = (self.index(mac).await, self.inside.addresses().await) else { return false };
-        addresses.iter().any(|a| a.index == index && a.ip.is_ipv4() && !a.ours && a.scope == netns::Scope::Global)
+        let leased = |a: &netns::Address| a.ip.is_ipv4() && !a.ours && !a.permanent && a.scope == netns::Scope::Global;
+        addresses.iter().any(|a| a.index == index && leased(a))
     }
 
     /// Tells the neighbours that these addresses are here, each on the interface that has it: gratuitous ARP, unsolicited

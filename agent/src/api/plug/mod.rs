@@ -156,7 +156,15 @@ async fn follow(app: &App, mac: Mac, interface: &netns::IfName, wait: bool) -> R
     if wanted && wait {
         dhcp::wait(&app.kernel, mac).await;
     }
-    Ok(())
+    sweep(app).await
+}
+
+/// Ends the DHCP clients nobody wants any more, but not while a VIP lingers: it may be reached through such an address.
+async fn sweep(app: &App) -> Result<(), ServiceError> {
+    if !app.progress.read(|r| r.lingering.is_empty()) {
+        return Ok(());
+    }
+    dhcp::sweep(&app.services, app.owner.shared()).await
 }
 
 fn failed(doing: &str, error: &dyn std::error::Error) -> ApiError {
@@ -188,9 +196,9 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
     })?;
     let with_it =
         app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| p.vips.iter().map(|v| v.ip).collect::<Vec<_>>()));
-    let interface = app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| (p.mac, p.interface.clone())));
-    let held = match &interface {
-        Some((mac, _)) => app.kernel.addresses_of(*mac).await.map_err(|e| failed("look at the NIC", &e))?,
+    let nic = app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| p.mac));
+    let held = match nic {
+        Some(mac) => app.kernel.addresses_of(mac).await.map_err(|e| failed("look at the NIC", &e))?,
         None => Vec::new(),
     };
     let policy = app.policy.clone();
@@ -199,9 +207,7 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
     app.converged(committed.generation, None, &with_it.unwrap_or_else(|| vec![ip]))
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
-    if let Some((mac, interface)) = interface {
-        follow(&app, mac, &interface, false).await.map_err(|e| failed("end DHCP", &e))?;
-    }
+    sweep(&app).await.map_err(|e| failed("end DHCP", &e))?;
     crash::point("unplug: done, not answered");
     Ok(Json(Done { message: "OK", details: None }))
 }
