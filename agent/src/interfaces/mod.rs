@@ -141,7 +141,12 @@ fn lines_of_others(text: &[u8], files: &BTreeSet<Name>) -> Vec<u8> {
         let interface = line.split_whitespace().nth(1).and_then(|interface| Name::new(&format!("{interface}.json")));
         interface.is_some_and(|file| files.contains(&file))
     };
-    text.split_inclusive(|byte| *byte == b'\n').filter(|line| !ours(line)).flatten().copied().collect()
+    let mut others: Vec<u8> =
+        text.split_inclusive(|byte| *byte == b'\n').filter(|line| !ours(line)).flatten().copied().collect();
+    if others.last().is_some_and(|last| *last != b'\n') {
+        others.push(b'\n'); // ours follow
+    }
+    others
 }
 
 #[cfg(test)]
