@@ -240,6 +240,8 @@ impl Converge {
             have.addresses.retain(|a| want.addresses.contains(a));
             have.rules.retain(|r| want.rules.contains(r));
             have.routes.retain(|k, _| want.routes.contains_key(k) || want.host_routes.contains_key(k));
+            // So its firewall stays as well.
+            have.filter.take_if(|_| want.filter.is_none());
         }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };

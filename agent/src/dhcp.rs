@@ -5,12 +5,13 @@
 //! (ISC's dhclient, which Octavia calls, has had no release since 2022). It sets the address with the lease's lifetime and
 //! the routes the server names, but no default route: that is the VIP's NIC's. It writes no other file than its lease.
 
-use std::time::Duration;
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
-use netns::{IfName, Mac};
+use netns::{IfName, Mac, Namespace};
 
 use crate::{
     kernel::Kernel,
+    owner::Shared,
     programs, resolve,
     services::{Service, ServiceError, ServiceName, Services},
     state::Desired,
@@ -23,9 +24,12 @@ const LEASE: Duration = Duration::from_secs(20);
 /// Octavia's `/sbin/dhclient` is in the same place.
 pub(crate) const PROGRAM: &str = "/usr/sbin/dhcpcd";
 
+/// How the names of the services start; an interface's name follows.
+const SERVICES: &str = "octavia-dhcp-";
+
 /// The service of one interface; `None` for a name no service can have, which none of the controller's is.
 fn name(interface: &IfName) -> Option<ServiceName> {
-    ServiceName::new(&format!("octavia-dhcp-{interface}"))
+    ServiceName::new(&format!("{SERVICES}{interface}"))
 }
 
 fn service(name: ServiceName, interface: &IfName) -> Service {
@@ -63,18 +67,47 @@ pub async fn set(services: &Services, interface: &IfName, wanted: bool) -> Resul
     services.start(&name).await
 }
 
+/// Stops the clients of interfaces that nobody wants one for: the call that was to do it may have been cut off.
+pub async fn sweep(services: &Services, shared: &Shared) -> Result<(), ServiceError> {
+    for service in services.installed() {
+        let wanted = |d: &Desired| d.nics().any(|(mac, i)| wanted(mac, d) && name(i).as_ref() == Some(&service));
+        if service.as_str().starts_with(SERVICES) && !shared.read(wanted) {
+            services.remove(&service).await?;
+        }
+    }
+    Ok(())
+}
+
 /// At the agent's start: every NIC that is to have a client has one, also one that was taken over from another agent or
-/// whose client gave up while the NIC was not there yet.
-pub async fn resume(services: Services, kernel: Kernel, desired: Desired) {
+/// whose client gave up while the NIC was not there yet; with `settled`, no other has.
+pub async fn resume(services: Services, kernel: Kernel, shared: Arc<Shared>, settled: bool) {
+    let desired = shared.read(Clone::clone);
     for (mac, interface) in desired.nics() {
-        // A lease that somebody else's client keeps is left to it.
-        if !wanted(mac, &desired) || kernel.has_lease(mac).await {
+        // A lease alone is no reason: it ends, and whoever got it may have been killed with the agent before this one.
+        if !wanted(mac, &desired) || dhclient_runs(interface, kernel.inside().namespace()) {
             continue;
         }
         if let Err(error) = set(&services, interface, true).await {
             tracing::warn!(%interface, error = &error as &dyn std::error::Error, "no DHCP; plug the NIC anew");
         }
     }
+    if settled && let Err(error) = sweep(&services, &shared).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a DHCP client is left that nobody wants");
+    }
+}
+
+/// Whether a client of the Python agent's looks after an interface: `dhclient`, which has it as an argument.
+fn dhclient_runs(interface: &IfName, namespace: &Namespace) -> bool {
+    let is_one = |process: &Path| {
+        let arguments = fs::read(process.join("cmdline")).unwrap_or_default(); // it may be gone
+        let mut arguments = arguments.split(|byte| *byte == 0);
+        let program = arguments.next().unwrap_or_default();
+        let inside = fs::metadata(process.join("ns/net")).map(|about| format!("{}:{}", about.dev(), about.ino()));
+        program.rsplit(|byte| *byte == b'/').next() == Some(b"dhclient")
+            && arguments.any(|argument| argument == interface.as_str().as_bytes())
+            && inside.is_ok_and(|inside| inside == namespace.identity())
+    };
+    fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| is_one(&entry.path()))
 }
 
 /// Waits for the lease of a NIC that was just plugged; that there is none yet is logged, and the client goes on asking.

@@ -3,6 +3,8 @@
 //! Translates between the plan's words (a NIC is its MAC) and those of the `netns` crate (a link is an
 //! index in a namespace). Keeps nothing but open handles: every look is a fresh one.
 
+mod claim;
+mod duplicate;
 mod filter;
 mod nic;
 mod silence;
@@ -14,8 +16,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
+use duplicate::Detection;
 use ipnet::IpNet;
 use netns::{Error, Kind, Link, Mac, Namespace, Network, NewAddress, NewRoute, NewRule};
 
@@ -51,6 +55,10 @@ pub struct Kernel {
     outside: Network,
     /// Host routes the kernel refused, so that each is told once.
     refused: Arc<Mutex<BTreeSet<RouteKey>>>,
+    /// The same for MTUs, in bytes.
+    refused_mtus: Arc<Mutex<HashMap<Mac, u32>>>,
+    /// IPv6 addresses of ours that somebody else has too, with when that was last found out.
+    duplicates: Arc<Mutex<HashMap<Address, Instant>>>,
     /// There may be a firewall.
     filtered: Arc<AtomicBool>,
 }
@@ -90,6 +98,8 @@ impl Kernel {
             inside: Namespace::create(NAMESPACE)?.network()?,
             outside: Namespace::current()?.network()?,
             refused: Arc::default(),
+            refused_mtus: Arc::default(),
+            duplicates: Arc::default(),
             // One of an earlier agent, or of a Python one.
             filtered: Arc::new(AtomicBool::new(true)),
         })
@@ -208,7 +218,11 @@ impl Kernel {
             let Some(device) = device(a.index) else { continue };
             let address = Address { device, ip: a.ip, length: a.prefix_len };
             // Somebody else's address serves as well, if it is the very one.
-            if a.ours || want.addresses.contains(&address) {
+            // Ours that is a duplicate is of no use: it is tried again.
+            let wanted = want.addresses.contains(&address);
+            if wanted && a.ours && a.dad_failed {
+                tracing::debug!(?address, "a duplicate");
+            } else if a.ours || wanted {
                 seen.have.addresses.insert(address);
             }
             if let (Device::Nic(mac), netns::Scope::Global | netns::Scope::Link) = (device, a.scope)
@@ -248,23 +262,19 @@ impl Kernel {
 
     /// Does one step of the kernel's part.
     pub async fn apply(&self, step: &Step) -> Result<Applied, Error> {
-        if let Step::AddRoute(_, Path { nic, source: Some(source @ IpAddr::V6(_)), .. }) = step
-            && self.is_tentative(*nic, *source).await?
-        {
+        if let Step::AddRoute(_, Path { nic, source: Some(source @ IpAddr::V6(_)), .. }) = step {
             // The kernel refuses it as a source till then (EINVAL, "Invalid source address").
-            return Ok(Applied::NotYet(format!("{source} is tentative (duplicate address detection is running)")));
+            match self.detection(*nic, *source).await? {
+                Detection::Running => {
+                    let why = format!("{source} is tentative (duplicate address detection is running)");
+                    return Ok(Applied::NotYet(why));
+                }
+                // The other family, and what is served by the NIC's other addresses, do not wait for it.
+                Detection::Failed => return Ok(Applied::Same),
+                Detection::Over => {}
+            }
         }
         self.change(step).await.map(Applied::from)
-    }
-
-    async fn is_tentative(&self, nic: Mac, ip: IpAddr) -> Result<bool, Error> {
-        let index = self.index(nic).await?;
-        Ok(self
-            .inside
-            .addresses()
-            .await?
-            .iter()
-            .any(|a| a.index == index && a.ip == ip && a.tentative && !a.dad_failed))
     }
 
     /// Whether it changed anything.
@@ -290,10 +300,16 @@ impl Kernel {
                 }
                 _ => net.rename(self.index(*mac).await?, name).await,
             },
-            Step::SetMtu(mac, mtu) => net.set_mtu(self.index(*mac).await?, *mtu).await,
+            Step::SetMtu(mac, mtu) => self.set_mtu(*mac, *mtu).await,
             Step::Autoconf(mac) => self.set_autoconf(*mac).await,
             Step::SetUp(mac) => net.set_up(self.index(*mac).await?).await,
-            Step::AddAddress(address) => net.add_address(&self.address(address).await?).await,
+            Step::AddAddress(address) => {
+                let new = self.address(address).await?;
+                if !self.may_detect_again(address, &new).await? {
+                    return Ok(false);
+                }
+                net.add_address(&new).await
+            }
             Step::DeleteAddress(address) => match self.address(address).await {
                 Ok(new) => net.delete_address(new.index, new.ip, new.prefix_len).await,
                 Err(error) if error.kind == Kind::NoDevice => Ok(false),

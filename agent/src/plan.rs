@@ -20,7 +20,7 @@ use netns::{IfName, Mac};
 use crate::firewall::Ruleset;
 
 /// Where an address sits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Device {
     /// The loopback interface of the namespace.
     Lo,
@@ -29,7 +29,7 @@ pub enum Device {
 }
 
 /// An address on a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// Where.
     pub device: Device,
@@ -228,10 +228,11 @@ pub fn plan(want: &Want, have: &Have) -> Vec<Step> {
         let stays = |p: &Prefix| want.announced.get(p).is_some_and(|w| want.backs(w) && backed_now(have, w));
         steps.extend(announced.keys().filter(|p| !stays(p)).map(|p| Step::Withdraw(*p)));
     }
-    if kept(want, have).next().is_none() {
+    let keeps = kept(want, have).next().is_some();
+    if !keeps {
         take_away(want, have, &mut steps);
     }
-    bring_in(want, have, &mut steps);
+    bring_in(want, have, keeps, &mut steps);
     if let Some(announced) = &have.announced {
         for (prefix, wanted) in want.announced.iter().filter(|(_, w)| want.backs(w)) {
             // One that was withdrawn above is announced anew, although it looks the same.
@@ -261,7 +262,8 @@ fn take_away(want: &Want, have: &Have, steps: &mut Vec<Step>) {
     }
 }
 
-fn bring_in(want: &Want, have: &Have, steps: &mut Vec<Step>) {
+/// `keeps`: VIPs nobody wants any more are still reached, so what filters their packets is too.
+fn bring_in(want: &Want, have: &Have, keeps: bool, steps: &mut Vec<Step>) {
     if !have.lo_up {
         steps.push(Step::LoUp);
     }
@@ -271,7 +273,7 @@ fn bring_in(want: &Want, have: &Have, steps: &mut Vec<Step>) {
     // Before any link comes up: a virtual function's port has no security group in front of it.
     match &want.filter {
         Some(rules) if have.filter.as_deref() != Some(rules.mark()) => steps.push(Step::Filter(rules.clone())),
-        None if have.filter.is_some() => steps.push(Step::Unfilter),
+        None if have.filter.is_some() && !keeps => steps.push(Step::Unfilter),
         _ => {}
     }
     for (mac, nic) in &want.nics {

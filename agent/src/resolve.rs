@@ -17,7 +17,7 @@ use crate::{
     config::{Config, Role, Topology},
     firewall,
     plan::{Address, Device, Path, RouteKey, Rule, Want, WantAnnounced, WantNic},
-    state::{Desired, Frontend, HostRoute, NetworkPlug, Plug, Registration, Server, VipMode},
+    state::{Change, Desired, Frontend, HostRoute, NetworkPlug, Plug, Registration, Server, VipMode},
 };
 
 /// The table replies from the VIPs of a plug are routed by: 1 for `eth1`, as in Octavia, and N for `ethN`, so that the
@@ -38,7 +38,7 @@ pub struct Policy {
     pub amphora_id: Option<String>,
     /// `role = distributor`: it announces for others.
     pub distributor: bool,
-    /// `loadbalancer_topology = ACTIVE_STANDBY`: in `interface` mode keepalived holds the VIP.
+    /// `loadbalancer_topology = ACTIVE_STANDBY`: in `interface` mode keepalived holds the VIPs that are plugged now.
     pub active_standby: bool,
     /// Only VIPs inside these are announced.
     pub allowed_prefixes: Vec<IpNet>,
@@ -62,6 +62,27 @@ impl Policy {
             peers: config.bgp.iter().flat_map(|b| &b.peers).map(|p| p.peer.id.clone()).collect(),
         }
     }
+}
+
+/// Whether keepalived holds the VIPs of a plug in `interface` mode. What was said when it was plugged counts: the stock
+/// controller's `amphora configure` renders the topology from its own default, not from the load balancer, and would
+/// take the VIP off an amphora that serves, or put it on both of a pair.
+#[must_use]
+pub fn by_keepalived(plug: &Plug, policy: &Policy) -> bool {
+    plug.keepalived.unwrap_or(policy.active_standby)
+}
+
+/// Whether this amphora is one of a pair that keepalived chooses from: as its VIPs were plugged, or else will be.
+#[must_use]
+pub fn active_standby(desired: &Desired, policy: &Policy) -> bool {
+    desired.plugs.values().next().map_or(policy.active_standby, |plug| by_keepalived(plug, policy))
+}
+
+/// The plugs of an older release's state, with what the configuration says where they say nothing.
+#[must_use]
+pub fn completed(desired: &Desired, policy: &Policy) -> Vec<Change> {
+    let unsaid = desired.plugs.values().filter(|p| p.keepalived.is_none());
+    unsaid.map(|p| Change::Plug(Box::new(Plug { keepalived: Some(policy.active_standby), ..p.clone() }))).collect()
 }
 
 /// An address the kernel holds on a NIC.
@@ -179,7 +200,7 @@ fn on_port(network: &NetworkPlug, shared: Option<&Plug>, policy: &Policy, want: 
         let (Some(plug), Some(_)) = (shared, fixed.gateway) else { continue };
         let via = Path { gateway: fixed.gateway, ..path };
         route(want, MAIN_TABLE, default_of(fixed.ip), via);
-        if plug.mode == VipMode::Interface && !policy.active_standby {
+        if plug.mode == VipMode::Interface && !by_keepalived(plug, policy) {
             route(want, table_of(plug), default_of(fixed.ip), via);
         }
     }
@@ -208,7 +229,7 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
             host_routes(want, number, &vip.host_routes, path);
         };
         table(MAIN_TABLE, None);
-        if !policy.active_standby {
+        if !by_keepalived(plug, policy) {
             table(table_of(plug), Some(vip.ip));
             want.rules.insert(Rule { from: vip.ip, table: table_of(plug) });
             let length = Address::vip(vip.ip).length;

@@ -15,6 +15,7 @@ use crate::{
     api::{self, App, info::Versions},
     config::{Config, Role, Runner, Sources},
     converge::Converge,
+    crash,
     deadman::{self, Lock},
     dhcp,
     haproxy::Haproxy,
@@ -24,14 +25,14 @@ use crate::{
     owner::Owner,
     programs, prometheus,
     reload::{ReloadError, Running, SetDebug},
-    resolve::Policy,
+    resolve::{self, Facts, Policy},
     server::{
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
     services::{Backend, Direct, Places, Services, Settings, Systemd, systemd},
     speaker::{self, Link},
-    state::LogError,
+    state::{Desired, LogError},
 };
 
 /// How long a predecessor may take to end.
@@ -114,6 +115,12 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     if first {
         take_over(&config, &kernel, &owner).await?;
     }
+    // Durable, so that another topology in the configuration is not taken for what they were plugged with.
+    let policy = Policy::of(&config);
+    let complete = move |d: &Desired| Ok(resolve::completed(d, &policy));
+    if let Err(error) = owner.commit(complete).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "who holds the VIPs could not be made durable");
+    }
 
     let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
@@ -132,7 +139,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
     let services = services(runner, &directory).map_err(StartError::Services)?;
-    tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().read(Clone::clone)));
+    // A VIP that lingers may be reached through an address by DHCP.
+    let settled = progress.read(|r| r.lingering.is_empty());
+    tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().clone(), settled));
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
@@ -180,8 +189,8 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     Ok(())
 }
 
-/// What a Python agent has plugged becomes the state of an agent that has none. Cut off, it is begun again: there is no
-/// state before the one commit.
+/// What a Python agent has plugged becomes the state of an agent that has none, and what it has put into the kernel for
+/// that becomes this agent's. Cut off, it is begun again: there is no state before the one commit, which is the last step.
 async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<(), StartError> {
     let links = [kernel.inside().links().await?, kernel.outside().links().await?].concat();
     let there: Vec<_> = links.into_iter().filter_map(|l| l.mac).collect();
@@ -189,6 +198,10 @@ async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<()
     if changes.is_empty() {
         return Ok(());
     }
+    let mut desired = Desired::default();
+    changes.iter().cloned().for_each(|change| desired.apply(change));
+    kernel.claim(&resolve::kernel(&desired, &Facts::default(), &Policy::of(config))).await;
+    crash::point("take-over: claimed, not durable");
     tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
     let committed = owner.commit(move |_| Ok(changes.clone())).await;
     committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 use futures_util::StreamExt as _;
 use rtnetlink::{
-    packet_core::{NLM_F_CREATE, NLM_F_EXCL},
+    packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{
@@ -178,6 +178,18 @@ impl Network {
         }
         let message = RouteNetlinkMessage::NewAddress(new.message());
         self.change(message, NLM_F_CREATE | NLM_F_EXCL).await.map_err(|refusal| refusal.of(operation, new))?;
+        Ok(true)
+    }
+
+    /// Marks an address that somebody else has put on a link for ever as ours, in one step and without taking it away
+    /// (`inet_rtm_newaddr` and `inet6_addr_modify` set the mark of the one that is there); `false` if there is none that
+    /// is exactly `new`, or it is ours.
+    pub async fn claim_address(&self, new: &NewAddress) -> Result<bool> {
+        if !self.addresses().await?.iter().any(|a| a.is(new) && a.permanent && !a.ours) {
+            return Ok(false);
+        }
+        let message = RouteNetlinkMessage::NewAddress(new.message());
+        self.change(message, NLM_F_REPLACE).await.map_err(|refusal| refusal.of("mark address", new))?;
         Ok(true)
     }
 

@@ -242,6 +242,22 @@ impl Network {
         Ok(true)
     }
 
+    /// Marks a route that somebody else has put there as ours, in one step; `false` if there is none that leads where
+    /// `new` does, or it is ours, or something else has the same table, destination and metric, which the kernel could
+    /// replace instead.
+    pub async fn claim_route(&self, new: &NewRoute) -> Result<bool> {
+        let operation = "mark route";
+        new.check(operation)?;
+        let there: Vec<Route> = self.routes().await?.into_iter().filter(|r| r.has_the_place_of(new)).collect();
+        let alike = |r: &Route| r.is(&NewRoute { onlink: r.onlink, ..*new });
+        if there.len() != 1 || there.iter().any(|r| r.ours || !alike(r)) {
+            return Ok(false);
+        }
+        let message = RouteNetlinkMessage::NewRoute(new.message());
+        self.change(message, NLM_F_REPLACE).await.map_err(|refusal| refusal.of(operation, new))?;
+        Ok(true)
+    }
+
     /// Deletes a route of ours; `false` if it is not there. Another owner's is [`Kind::NotOurs`].
     pub async fn delete_route(&self, route: &NewRoute) -> Result<bool> {
         let operation = "delete route";

@@ -156,6 +156,30 @@ impl Network {
         Ok(true)
     }
 
+    /// Puts a rule of ours in the place of the same of somebody else; `false` if there is no such rule. Packets find one of
+    /// the two at any time.
+    pub async fn claim_rule(&self, rule: &NewRule) -> Result<bool> {
+        let operation = "mark rule";
+        rule.check(operation)?;
+        let there: Vec<Rule> = self.rules().await?.into_iter().filter(|r| r.is(rule)).collect();
+        let foreign = there.iter().filter(|r| !r.ours).count();
+        if foreign == 0 {
+            return Ok(false);
+        }
+        if foreign == there.len() {
+            let message = RouteNetlinkMessage::NewRule(rule.message());
+            self.change(message, NLM_F_CREATE | NLM_F_EXCL).await.map_err(|refusal| refusal.of(operation, rule))?;
+        }
+        // Of rules that differ only in their mark the kernel takes the first (`fib_rules_find`), and ours came last.
+        let mut message = rule.message();
+        message.attributes.retain(|a| !matches!(a, RuleAttribute::Protocol(_)));
+        for _ in 0..foreign {
+            let deleted = self.change(RouteNetlinkMessage::DelRule(message.clone()), 0).await;
+            deleted.map_err(|refusal| refusal.of(operation, rule))?;
+        }
+        Ok(true)
+    }
+
     /// Deletes a rule of ours, and its twins if it is there more than once; `false` if it is not there. Another owner's
     /// is [`Kind::NotOurs`].
     pub async fn delete_rule(&self, rule: &NewRule) -> Result<bool> {

@@ -52,6 +52,12 @@ pub fn difference(before: &Picture, after: &Picture) -> Vec<String> {
     gone.chain(after.difference(before).map(|line| format!("+ {line}"))).collect()
 }
 
+/// The same without whose its routes and rules are.
+#[must_use]
+pub fn unmarked(picture: &Picture) -> Picture {
+    picture.iter().map(|line| line.split(" proto ").next().unwrap_or(line).to_owned()).collect()
+}
+
 fn address_line(nic: &str, address: &Value) -> Option<String> {
     let local = text(&address["local"]);
     // Scope 253 is the link's.

@@ -188,7 +188,7 @@ fn setting(app: &App) -> Setting {
     Setting {
         paths: app.paths.clone(),
         amphora_id: app.policy.amphora_id.clone(),
-        active_standby: app.policy.active_standby,
+        active_standby: app.active_standby(),
     }
 }
 

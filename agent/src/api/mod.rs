@@ -35,7 +35,7 @@ use crate::{
     kernel::Kernel,
     owner::Owner,
     reload::Running,
-    resolve::Policy,
+    resolve::{self, Policy},
     services::Services,
     speaker::View,
     state::{Desired, Plug, VipMode},
@@ -109,13 +109,17 @@ impl App {
             || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && a.ip == connection))
     }
 
+    /// Whether keepalived chooses between this amphora and another.
+    #[must_use]
+    pub fn active_standby(&self) -> bool {
+        self.owner.shared().read(|d| resolve::active_standby(d, &self.policy))
+    }
+
     /// Tells the neighbours where the VIPs are: those on a NIC, unless keepalived does.
     pub fn advertise_vips(&self) {
-        if !self.policy.active_standby {
-            let here = |p: &&Plug| p.mode == VipMode::Interface;
-            let vips = |d: &Desired| d.plugs.values().filter(here).flat_map(|p| &p.vips).map(|v| v.ip).collect();
-            self.kernel.advertise(self.owner.shared().read(vips));
-        }
+        let here = |p: &&Plug| p.mode == VipMode::Interface && !resolve::by_keepalived(p, &self.policy);
+        let vips = |d: &Desired| d.plugs.values().filter(here).flat_map(|p| &p.vips).map(|v| v.ip).collect();
+        self.kernel.advertise(self.owner.shared().read(vips));
     }
 
     /// Waits until the kernel's part of `generation` is done for this NIC and none of these addresses is left that nobody

@@ -19,7 +19,6 @@ use crate::{
         plug::Done,
         vrrp::{Stored, test},
     },
-    config::Topology,
     crash, keepalivedlvs,
     loadbalancers::LbId,
 };
@@ -53,11 +52,10 @@ pub async fn upload(
     })?;
     test(&app, body.clone()).await?;
     let digest = md5_hex(&body);
-    let (paths, config) = (app.paths.clone(), app.running.current());
+    let (paths, active_standby) = (app.paths.clone(), app.active_standby());
     let listener = id.clone();
-    let stored = tokio::task::spawn_blocking(move || {
-        keepalivedlvs::store(&paths.base, &listener, &body, config.topology == Topology::ActiveStandby)
-    });
+    let stored =
+        tokio::task::spawn_blocking(move || keepalivedlvs::store(&paths.base, &listener, &body, active_standby));
     let stored = stored.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     stored.map_err(|e| ApiError::new(Status::Internal, "Cannot store the listener's configuration", e.to_string()))?;
     crash::point("lvs: stored, no service");

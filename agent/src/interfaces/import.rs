@@ -128,6 +128,7 @@ fn vip(file: &Interface, interface: &IfName, mac: Mac) -> Vec<Change> {
         vips,
         mtu: file.mtu,
         is_sriov: file.is_sriov,
+        keepalived: Some(file.addresses[first].octavia_owned == Some(false)),
         acknowledged: true,
     };
     let fixed_ips = fixed_ips(file, last + 1);

@@ -10,24 +10,26 @@ pub mod import;
 mod render;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use crate::{
     config::Paths,
+    crash,
     files::{Directory, Name},
     firewall,
     resolve::Policy,
     state::Desired,
 };
-use file::{Interface, Kind};
 pub(crate) use render::exploded;
 
 /// Octavia's `AMP_NET_DIR_TEMPLATE`.
 pub(crate) const DIRECTORY: &str = "/etc/octavia/interfaces";
 const PLUGGED: &str = "plugged_interfaces";
+/// Which of the files are this agent's, in its own directory.
+const WRITTEN: &str = "interfaces";
 pub(crate) const RULES: &str = "nftables-vip.rules";
 
 /// Where the interfaces' files are: `agent_server_network_dir`.
@@ -69,8 +71,15 @@ pub fn files(desired: &Desired, policy: &Policy) -> Files {
 }
 
 impl Files {
-    /// Makes the files say it. What is left of a NIC that is not plugged any more goes, nothing else.
+    /// Makes the files say it. What is left of a NIC that is not plugged any more goes, nothing else: what another agent
+    /// has left and could not be taken over is all there is to know of its NIC.
     pub fn write(&self, paths: &Paths) -> io::Result<()> {
+        let Some(base) = Directory::open(&paths.base)? else { return Ok(()) };
+        let own = base.inner_or_make(&name("amphora-agent"))?;
+        let written = written(&own)?;
+        let both: BTreeSet<_> = written.iter().chain(self.interfaces.keys()).cloned().collect();
+        // Before the first of them is there, and until the last is gone.
+        remember(&own, &both)?;
         let path = directory(paths);
         if !self.interfaces.is_empty() {
             let directory = Directory::open_or_make(&path)?;
@@ -79,18 +88,21 @@ impl Files {
             }
         }
         if let Some(directory) = Directory::open(&path)? {
-            for name in left_over(&directory, &path, &self.interfaces)? {
+            for name in written.iter().filter(|name| !self.interfaces.contains_key(*name)) {
                 match name.as_str() {
-                    "lo.json" => replace(&directory, &name, &render::lo(&Desired::default()).to_json())?,
-                    _ => directory.remove(&name)?,
+                    "lo.json" => replace(&directory, name, &render::lo(&Desired::default()).to_json())?,
+                    _ => directory.remove(name)?,
                 }
             }
         }
-        let Some(base) = Directory::open(&paths.base)? else { return Ok(()) };
+        crash::point("interfaces: files written, the lists not");
         let (plugged, rules) = (name(PLUGGED), name(RULES));
-        if !self.plugged.is_empty() || base.read(&plugged)?.is_some() {
-            replace(&base, &plugged, &self.plugged)?;
+        let before = base.read(&plugged)?;
+        if !self.plugged.is_empty() || before.is_some() {
+            let others = lines_of_others(&before.unwrap_or_default(), &both);
+            replace(&base, &plugged, &[others.as_slice(), &self.plugged].concat())?;
         }
+        remember(&own, &self.interfaces.keys().cloned().collect())?;
         match &self.rules {
             Some(text) => replace(&base, &rules, text)?,
             // A Python agent's may be there for a VIP that was none of ours.
@@ -108,20 +120,33 @@ fn replace(directory: &Directory, name: &Name, contents: &[u8]) -> io::Result<()
     directory.replace(name, contents)
 }
 
-/// The files of interfaces that nobody asks for any more. One that cannot be read is somebody else's.
-fn left_over(directory: &Directory, path: &Path, wanted: &BTreeMap<Name, Vec<u8>>) -> io::Result<Vec<Name>> {
-    let mut left = Vec::new();
-    for entry in path.read_dir()? {
-        let Some(name) = entry?.file_name().to_str().and_then(Name::new) else { continue };
-        let Some(interface) = name.as_str().strip_suffix(".json").filter(|_| !wanted.contains_key(&name)) else {
-            continue;
-        };
-        let read = directory.read(&name)?.and_then(|text| Interface::from_json(&text).ok());
-        if read.is_some_and(|i| i.name == interface && i.if_type != Kind::Other) {
-            left.push(name);
-        }
+/// The files this agent has written, or taken over and then written, and not removed yet.
+fn written(own: &Directory) -> io::Result<BTreeSet<Name>> {
+    let text = own.read(&name(WRITTEN))?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(Name::new).collect())
+}
+
+fn remember(own: &Directory, files: &BTreeSet<Name>) -> io::Result<()> {
+    let text: String = files.iter().map(|file| format!("{}\n", file.as_str())).collect();
+    if text.is_empty() && own.read(&name(WRITTEN))?.is_none() {
+        return Ok(());
     }
-    Ok(left)
+    replace(own, &name(WRITTEN), text.as_bytes())
+}
+
+/// The lines of `plugged_interfaces` that are about none of these files' interfaces.
+fn lines_of_others(text: &[u8], files: &BTreeSet<Name>) -> Vec<u8> {
+    let ours = |line: &&[u8]| {
+        let line = String::from_utf8_lossy(line);
+        let interface = line.split_whitespace().nth(1).and_then(|interface| Name::new(&format!("{interface}.json")));
+        interface.is_some_and(|file| files.contains(&file))
+    };
+    let mut others: Vec<u8> =
+        text.split_inclusive(|byte| *byte == b'\n').filter(|line| !ours(line)).flatten().copied().collect();
+    if others.last().is_some_and(|last| *last != b'\n') {
+        others.push(b'\n'); // ours follow
+    }
+    others
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::file::{Address, Interface, Kind, Route, Rule, Script, Scripts};
 use crate::{
-    resolve::{Policy, autoconf, dhcp, table_of},
+    resolve::{Policy, autoconf, by_keepalived, dhcp, table_of},
     state::{Desired, FixedIp, HostRoute, NetworkPlug, Plug, Vip, VipMode},
 };
 
@@ -23,7 +23,7 @@ pub(super) fn vip(plug: &Plug, members: Option<&NetworkPlug>, policy: &Policy) -
         addresses.push(Address { ipv6auto: Some(true), ..Address::default() });
     }
     let here = plug.mode == VipMode::Interface;
-    let owned = here && !policy.active_standby;
+    let owned = here && !by_keepalived(plug, policy);
     let own_table = (owned || !here).then(|| table_of(plug));
     let (mut routes, mut rules) = (Vec::new(), Vec::new());
     for vip in &plug.vips {

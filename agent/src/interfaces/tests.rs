@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use ipnet::IpNet;
 use netns::Mac;
 use serde_json::{Value, json};
@@ -45,6 +47,7 @@ fn desired(is_sriov: bool) -> Desired {
         }],
         mtu: Some(1450),
         is_sriov,
+        keepalived: Some(false),
         acknowledged: true,
     };
     let port = |mac: &str, name: &str, mtu, fixed_ips| NetworkPlug {
@@ -99,8 +102,10 @@ fn imported(changes: Vec<Change>) -> Desired {
 fn what_is_written_is_read_back_as_what_was_asked_for() {
     for (is_sriov, active_standby) in [(false, false), (true, false), (false, true)] {
         let base = tempfile::tempdir().unwrap();
-        let (paths, policy) = (paths(base.path()), Policy { active_standby, ..Policy::default() });
-        let want = desired(is_sriov);
+        // The files tell who holds the VIPs; the configuration may have come to say something else.
+        let (paths, policy) = (paths(base.path()), Policy { active_standby: !active_standby, ..Policy::default() });
+        let mut want = desired(is_sriov);
+        want.plugs.values_mut().for_each(|p| p.keepalived = Some(active_standby));
         files(&want, &policy).write(&paths).unwrap();
         assert_eq!(imported(import::read(&paths, &[]).unwrap()), want);
         // And back to nothing.
@@ -145,9 +150,43 @@ fn of_several_macs_for_a_name_the_one_that_is_there_counts_and_nonsense_is_left_
     let there: Vec<Mac> = [A, B].map(|m| m.parse().unwrap()).into();
     let desired = imported(import::read(&paths, &there).unwrap());
     assert_eq!(desired.networks.keys().map(ToString::to_string).collect::<Vec<_>>(), [A, B]);
-    std::fs::write(base.path().join("interfaces/eth1.json"), "{").unwrap();
-    assert!(imported(import::read(&paths, &there).unwrap()).plugs.is_empty());
-    // And it stays where it is.
-    files(&Desired::default(), &Policy::default()).write(&paths).unwrap();
-    assert!(base.path().join("interfaces/eth1.json").exists());
+}
+
+/// What could not be taken over is all that is known of its NIC: neither its file nor its line is touched.
+#[test]
+fn what_could_not_be_taken_over_stays_as_it_is() {
+    let base = tempfile::tempdir().unwrap();
+    let paths = paths(base.path());
+    let (interfaces, plugged) = (base.path().join("interfaces"), base.path().join(PLUGGED));
+    std::fs::create_dir(&interfaces).unwrap();
+    let no_vip = json!({"name": "eth1", "if_type": "vip", "addresses": [{"address": "192.0.2.10", "prefixlen": 24}]});
+    let backend =
+        json!({"name": "eth2", "if_type": "backend", "addresses": [{"address": "10.1.0.5", "prefixlen": 24}]});
+    let unlisted = json!({"name": "eth9", "if_type": "backend", "addresses": []});
+    let left = [
+        ("eth1", no_vip.to_string()),
+        ("eth2", backend.to_string()),
+        ("eth3", "{".into()),
+        ("eth9", unlisted.to_string()),
+    ];
+    for (name, text) in &left {
+        std::fs::write(interfaces.join(format!("{name}.json")), text).unwrap();
+    }
+    let foreign = format!("{A} eth1\nfa:16:3e:00:00:0c eth3\nno-mac eth4\n");
+    std::fs::write(&plugged, format!("{foreign}{B} eth2\n")).unwrap();
+    let mut desired = imported(import::read(&paths, &[]).unwrap());
+    assert_eq!((desired.plugs.len(), desired.networks.len()), (0, 1));
+    let stays = |lines: &str| {
+        for (name, text) in left.iter().filter(|(name, _)| *name != "eth2") {
+            assert_eq!(std::fs::read_to_string(interfaces.join(format!("{name}.json"))).unwrap(), *text);
+        }
+        assert_eq!(std::fs::read_to_string(&plugged).unwrap(), lines);
+    };
+    files(&desired, &Policy::default()).write(&paths).unwrap();
+    stays(&format!("{foreign}{B} eth2\n"));
+    // What was taken over goes with its plug, also by an agent that was started since.
+    desired.apply(Change::UnplugNetwork(B.parse().unwrap()));
+    files(&desired, &Policy::default()).write(&paths).unwrap();
+    stays(&foreign);
+    assert!(!interfaces.join("eth2.json").exists());
 }

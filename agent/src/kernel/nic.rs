@@ -1,7 +1,7 @@
 //! What concerns one NIC and its neighbours: addresses from router advertisements, duplicate address detection, and
 //! telling where an address is.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::PoisonError, time::Duration};
 
 use netns::{Error, Kind, Mac, Namespace};
 
@@ -39,10 +39,37 @@ impl Kernel {
         Ok(changed)
     }
 
-    /// Whether a NIC inside has an IPv4 address that nobody asked us for.
+    /// An MTU the device does not take is logged once and passed over: a network's MTU may be raised above what the
+    /// host gave the NIC when it was made, and the NIC works as it did.
+    pub(super) async fn set_mtu(&self, mac: Mac, mtu: u32) -> Result<bool, Error> {
+        let set = self.inside.set_mtu(self.index(mac).await?, mtu).await;
+        let mut refused = self.refused_mtus.lock().unwrap_or_else(PoisonError::into_inner);
+        match set {
+            Err(error) if matches!(error.kind, Kind::Invalid(_)) => {
+                if refused.insert(mac, mtu) != Some(mtu) {
+                    tracing::warn!(%error, "the MTU of the network is none of the NIC's, which keeps its own");
+                }
+                Ok(false)
+            }
+            other => {
+                refused.remove(&mac);
+                other
+            }
+        }
+    }
+
+    /// The addresses of a NIC inside; none where it is not there.
+    pub async fn addresses_of(&self, mac: Mac) -> Result<Vec<IpAddr>, Error> {
+        let Some(link) = self.inside.link_by_mac(&mac).await? else { return Ok(Vec::new()) };
+        let all = self.inside.addresses().await?;
+        Ok(all.into_iter().filter(|a| a.index == link.index).map(|a| a.ip).collect())
+    }
+
+    /// Whether a NIC inside has an IPv4 address by DHCP: one that ends with its lease, unlike a VIP of keepalived's.
     pub async fn has_lease(&self, mac: Mac) -> bool {
         let (Ok(index), Ok(addresses)) = (self.index(mac).await, self.inside.addresses().await) else { return false };
-        addresses.iter().any(|a| a.index == index && a.ip.is_ipv4() && !a.ours && a.scope == netns::Scope::Global)
+        let leased = |a: &netns::Address| a.ip.is_ipv4() && !a.ours && !a.permanent && a.scope == netns::Scope::Global;
+        addresses.iter().any(|a| a.index == index && leased(a))
     }
 
     /// Tells the neighbours that these addresses are here, each on the interface that has it: gratuitous ARP, unsolicited

@@ -27,6 +27,7 @@ fn plug(mode: VipMode) -> Plug {
         frontends: vec![Frontend { ip: ip("192.0.2.10"), subnet: net("192.0.2.0/24"), gateway: Some(ip("192.0.2.1")) }],
         mtu: None,
         is_sriov: false,
+        keepalived: Some(false),
         acknowledged: true,
     }
 }
@@ -100,11 +101,27 @@ fn a_second_nic_has_its_own_table_and_leaves_the_first_its_default() {
 
 #[test]
 fn under_active_standby_keepalived_holds_an_interface_vip() {
-    let policy = Policy { active_standby: true, ..policy() };
-    let want = kernel(&desired(plug(VipMode::Interface)), &Facts::new(), &policy);
-    assert_eq!(want.addresses.len(), 1);
-    assert!(want.rules.is_empty());
-    assert!(want.routes.keys().all(|k| k.table == MAIN_TABLE));
+    let standby = |active_standby| Policy { active_standby, ..policy() };
+    let is_bare = |want: &Want| {
+        want.addresses.len() == 1 && want.rules.is_empty() && want.routes.keys().all(|k| k.table == MAIN_TABLE)
+    };
+    let mut held = desired(plug(VipMode::Interface));
+    // Whatever the configuration says since it was plugged.
+    for now in [false, true] {
+        for keepalived in [false, true] {
+            held.plugs.values_mut().for_each(|p| p.keepalived = Some(keepalived));
+            assert_eq!(is_bare(&kernel(&held, &Facts::new(), &standby(now))), keepalived);
+            assert_eq!(active_standby(&held, &standby(now)), keepalived);
+        }
+    }
+    assert_eq!(completed(&held, &standby(false)), []);
+    assert!(active_standby(&Desired::default(), &standby(true)));
+    // A state of an older release does not say it: what the configuration says when it is first read stays.
+    held.plugs.values_mut().for_each(|p| p.keepalived = None);
+    for change in completed(&held, &standby(true)) {
+        held.apply(change);
+    }
+    assert!(is_bare(&kernel(&held, &Facts::new(), &standby(false))));
 }
 
 #[test]

@@ -127,6 +127,15 @@ impl Services {
         }
     }
 
+    /// What is installed.
+    #[must_use]
+    pub fn installed(&self) -> Vec<ServiceName> {
+        match &self.backend {
+            Backend::Systemd(systemd) => systemd.installed(),
+            Backend::Direct(direct) => direct.installed(),
+        }
+    }
+
     /// Tells of every service whose status has changed, as it happens. A receiver that lags
     /// ([`broadcast::error::RecvError::Lagged`]) looks at them all.
     #[must_use]

@@ -73,6 +73,11 @@ pub struct Plug {
     /// The NIC is a virtual function.
     #[serde(default)]
     pub is_sriov: bool,
+    /// In `interface` mode keepalived holds the VIPs: `loadbalancer_topology` was `ACTIVE_STANDBY` when they were plugged.
+    /// The configuration may say something else later, an amphora's load balancer never does. Absent in a state of an
+    /// older release, until the agent starts.
+    #[serde(default)]
+    pub keepalived: Option<bool>,
     /// The caller was told 202. A plug that was not acknowledged is completed by a retry; one that was
     /// answers 409 to it.
     pub acknowledged: bool,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use netns::{Address, Kind, Namespace, Network, NewAddress, Scope};
+use netns::{Address, Kind, Namespace, Network, NewAddress, NewRoute, Scope};
 use nix::errno::Errno;
 use rtnetlink::{
     RouteMessageBuilder,
@@ -212,5 +212,32 @@ fn the_kernel_says_what_is_there_and_what_is_not_by_errno() {
         assert_eq!(errno(handle.route().del(route).execute().await), Errno::ESRCH);
         let mut rule = handle.rule().add().v4().priority(100);
         assert_eq!(errno(handle.rule().del(rule.message_mut().clone()).execute().await), Errno::ENOENT);
+    });
+}
+
+/// What another agent has put there becomes ours where it is: nothing is gone for a moment, and nothing else is touched.
+#[test]
+fn an_address_is_claimed_without_taking_it_away() {
+    isolated(|| async {
+        let wire = Wire::new().await;
+        let nic = wire.amphora_nic.index;
+        for (text, longer) in [("203.0.113.7/32", "203.0.113.7/24"), ("2001:db8:100::7/128", "2001:db8:100::7/64")] {
+            add_unmarked(nic, text).await;
+            let before = find(&wire.amphora, text.split('/').next().unwrap()).await.unwrap();
+            assert!(!wire.amphora.claim_address(&address(nic, longer)).await.unwrap(), "another one");
+            let new = NewAddress { nodad: false, ..address(nic, text) };
+            wire.amphora.wait_not_tentative(nic, new.ip, Duration::from_secs(10)).await.unwrap();
+            let source = Some(new.ip);
+            let destination = if new.ip.is_ipv4() { "198.18.0.0/16" } else { "2001:db8:f::/48" };
+            let through = NewRoute { source, ..crate::routes::route(1, destination, None, Some(nic)) };
+            wire.amphora.add_route(&through).await.unwrap();
+            assert!(wire.amphora.claim_address(&new).await.unwrap());
+            assert!(!wire.amphora.claim_address(&new).await.unwrap());
+            let routes = wire.amphora.routes().await.unwrap();
+            assert!(routes.iter().any(|r| r.is(&through)), "gone with the address: {routes:?}");
+            let after = find(&wire.amphora, text.split('/').next().unwrap()).await.unwrap();
+            assert_eq!(after, Address { ours: true, tentative: after.tentative, ..before });
+            assert!(wire.amphora.delete_address(nic, new.ip, new.prefix_len).await.unwrap());
+        }
     });
 }

@@ -151,3 +151,28 @@ fn host_bits_do_not_matter_and_the_local_table_is_not_shown() {
         assert!(here.delete_route(&sloppy).await.unwrap());
     });
 }
+
+#[test]
+fn a_route_is_claimed_without_taking_it_away_unless_it_is_another() {
+    isolated(|| async {
+        let wire = Wire::new().await;
+        let nic = Some(wire.amphora_nic.index);
+        for (all, gateway, other) in
+            [("0.0.0.0/0", "192.0.2.254", "192.0.2.253"), ("::/0", "2001:db8::fe", "2001:db8::fd")]
+        {
+            add_static(gateway).await;
+            let claimed = |via| {
+                let network = &wire.amphora;
+                let new = route(254, all, Some(via), nic);
+                async move { network.claim_route(&new).await.unwrap() }
+            };
+            assert!(!claimed(other).await, "another gateway");
+            assert!(claimed(gateway).await);
+            assert!(!claimed(gateway).await, "it is ours");
+            // From now on it is replaced and deleted as any of ours.
+            assert!(wire.amphora.add_route(&route(254, all, Some(other), nic)).await.unwrap());
+            assert!(wire.amphora.delete_route(&route(254, all, Some(other), nic)).await.unwrap());
+            assert!(!in_table(&wire, 254).await.iter().any(|r| r.destination == all.parse().unwrap()));
+        }
+    });
+}

@@ -105,3 +105,22 @@ fn a_rule_with_more_conditions_is_another_rule() {
         }
     });
 }
+
+#[test]
+fn a_rule_is_claimed_from_whoever_had_it() {
+    isolated(|| async {
+        let here = Namespace::current().unwrap().network().unwrap();
+        let new = rule("203.0.113.7/32");
+        assert!(!here.claim_rule(&new).await.unwrap(), "none is there");
+        let there = || async { here.rules().await.unwrap().into_iter().filter(|r| r.is(&new)).collect::<Vec<_>>() };
+        for protocol in [None, Some(4)] {
+            bare_rule(protocol).execute().await.unwrap();
+            assert!(here.claim_rule(&new).await.unwrap());
+            assert!(!here.claim_rule(&new).await.unwrap());
+            let left = there().await;
+            assert!(left.len() == 1 && left[0].ours, "{left:?}");
+            assert!(here.delete_rule(&new).await.unwrap());
+            assert_eq!(there().await, []);
+        }
+    });
+}

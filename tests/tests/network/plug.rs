@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use lab::{Capture, wait_for};
+use lab::net::up;
+use lab::{Capture, Node, picture, wait_for};
 use serde_json::json;
 
 use crate::support::{MEMBER, PATIENCE, Site, VIP_DEFAULT, VIP_INSIDE, fixed, plug, plug_vip, plugged, port};
@@ -206,4 +207,51 @@ fn a_nic_that_comes_late_after_a_reboot_gets_what_it_had() {
     };
     wait_for("the address is back", PATIENCE, back).unwrap();
     site.assert_inside(&["link eth2 mtu 1500 up", "address eth2 10.1.0.5/24"]);
+}
+
+/// The MTU of a network can be raised above what the host's driver gave the NIC when it was made.
+#[test]
+fn an_mtu_the_device_does_not_take_is_no_reason_to_fail_what_else_is_asked_of_it() {
+    let site = Site::new("network-mtu");
+    let mut api = site.start();
+    let (mac, link) = ("fa:16:3e:00:02:03", "link add link ens8 name ens9 address fa:16:3e:00:02:03 type macvlan");
+    site.amphora().node().ip(link).unwrap(); // whose MTU is at most that of the device below
+    let mut body = port(&json!([fixed("10.1.0.5", "10.1.0.0/24")]));
+    (body["mac_address"], body["mtu"]) = (mac.into(), 9_000.into());
+    plugged(&plug(&mut api, &body), "Plugged on interface eth2");
+    site.assert_inside(&["link eth2 mtu 1500 up", "address eth2 10.1.0.5/24"]);
+    body["fixed_ips"] = json!([fixed("10.1.0.6", "10.1.0.0/24")]);
+    plugged(&plug(&mut api, &body), "Updated existing interface eth2");
+    site.assert_inside(&["link eth2 mtu 1500 up", "address eth2 10.1.0.6/24"]);
+    body["mtu"] = 1400.into();
+    plugged(&plug(&mut api, &body), "Updated existing interface eth2");
+    site.assert_inside(&["link eth2 mtu 1400 up", "address eth2 10.1.0.6/24"]);
+}
+
+/// While an amphora is replaced, the one before it may still have the VIP.
+#[test]
+fn an_ipv6_vip_that_somebody_else_has_is_tried_again_and_takes_nothing_down_with_it() {
+    let site = Site::new("network-duplicate");
+    let other = Node::new(&site.fabric.workdir, "other").unwrap();
+    site.fabric.frontend.plug(&other, "eth0", None).unwrap();
+    up(&other, "eth0", &["2001:db8:2::77/64".parse().unwrap()]).unwrap();
+    let mut api = site.start();
+    let body = json!({
+        "subnet_cidr": "192.0.2.0/25", "gateway": "192.0.2.1", "mac_address": site.amphora().frontend_mac(),
+        "vrrp_ip": "192.0.2.11", "mtu": 1500, "host_routes": [], "additional_vips":
+        [{"ip_address": "2001:db8:2::77", "subnet_cidr": "2001:db8:2::/64", "gateway": "2001:db8:2::1", "host_routes": []}],
+    });
+    api.plug_vip("192.0.2.77".parse().unwrap(), &body).unwrap().success().unwrap();
+    let inside = || picture::look(&site.inside()).unwrap();
+    let v4 = "route table 1 default via 192.0.2.1 dev eth1 proto 79";
+    let v6 = "route table 1 2001:db8:2::/64 dev eth1 src 2001:db8:2::77 proto 79";
+    assert!(VIP_INSIDE.iter().all(|line| inside().contains(*line)) && inside().contains(v4), "{:#?}", inside());
+    assert!(!inside().contains(v6), "{:#?}", inside());
+    // The calls after it work as well.
+    plugged(&plug(&mut api, &port(&json!([fixed("10.1.0.5", "10.1.0.0/24")]))), "Plugged on interface eth2");
+    other.ip("addr del 2001:db8:2::77/64 dev eth0").unwrap();
+    let healed = || if inside().contains(v6) { Ok(()) } else { Err(inside()) };
+    wait_for("the VIP is usable", 2 * PATIENCE, healed).unwrap();
+    let failed = site.inside().run(["ip", "addr", "show", "dev", "eth1", "dadfailed"]).unwrap();
+    assert_eq!(failed, "");
 }

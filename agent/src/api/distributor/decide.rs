@@ -149,6 +149,7 @@ mod tests {
             }],
             mtu: None,
             is_sriov: false,
+            keepalived: Some(false),
             acknowledged: true,
         };
         Desired { plugs: [(vip, plug)].into(), ..Desired::default() }

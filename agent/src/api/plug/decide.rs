@@ -8,6 +8,7 @@ use super::request::Wanted;
 use crate::{
     api::error::{ApiError, Status},
     owner::{Decision, Refusal},
+    resolve::{Policy, is_self},
     state::{Change, Desired, Plug},
 };
 
@@ -26,7 +27,13 @@ pub(super) fn is_taken(mac: Mac, desired: &Desired) -> bool {
 /// Takes a plug unless its NIC or one of its VIPs is taken.
 ///
 /// `names` are the interface names inside the namespace, `missing` the plugged NICs that exist no more.
-pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>, missing: &[Mac]) -> Decision<Refusal> {
+pub(super) fn plug(
+    wanted: &Wanted,
+    desired: &Desired,
+    names: &BTreeSet<String>,
+    missing: &[Mac],
+    policy: &Policy,
+) -> Decision<Refusal> {
     let before = desired.plug_on(wanted.mac);
     if is_taken(wanted.mac, desired) {
         return Err(Refusal::conflict("Interface already exists", ""));
@@ -46,6 +53,7 @@ pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>,
             return Err(Refusal { status: Status::BadRequest, message, details: String::new() });
         }
         changes.push(Change::Unplug(other.primary()));
+        changes.extend(stranded(other, &[], desired, policy));
     }
     let interface = before.map_or_else(|| free_name(1, desired, names, missing), |p| p.interface.clone());
     changes.extend(without_nic(&interface, desired, wanted.mac));
@@ -57,10 +65,12 @@ pub(super) fn plug(wanted: &Wanted, desired: &Desired, names: &BTreeSet<String>,
         frontends: wanted.frontends.clone(),
         mtu: wanted.mtu,
         is_sriov: wanted.is_sriov,
+        keepalived: Some(wanted.keepalived),
         acknowledged: false,
     };
     if let Some(other) = before.filter(|other| other.primary() != plug.primary()) {
         changes.push(Change::Unplug(other.primary()));
+        changes.extend(stranded(other, &[], desired, policy));
     }
     // Also when it is held already: a commit is what has everything tried again now, and what a retry waits for.
     changes.push(Change::Plug(Box::new(plug)));
@@ -97,11 +107,26 @@ pub(super) fn acknowledge(done: &Plug, desired: &Desired) -> Decision<Refusal> {
     }
 }
 
-/// Forgets a plug by its primary VIP.
-pub(super) fn unplug(vip: IpAddr, desired: &Desired) -> Decision<Refusal> {
+/// Forgets the registrations that lead to a plug which goes, under another amphora's name or none: without the plug they
+/// would count as foreign, and stay announced with nothing behind their next hop. `held` are the addresses of its NIC.
+fn stranded<'a>(
+    plug: &'a Plug,
+    held: &'a [IpAddr],
+    desired: &'a Desired,
+    policy: &'a Policy,
+) -> impl Iterator<Item = Change> + 'a {
+    let gone = |ip: IpAddr| held.contains(&ip) || plug.frontends.iter().any(|f| f.ip == ip);
+    let registrations = desired.registrations.values().filter(|r| !is_self(&r.server, policy));
+    registrations.filter(move |r| gone(r.nexthop.address())).map(|r| Change::Unregister(r.vip))
+}
+
+/// Forgets a plug by its primary VIP; `held` are the addresses of its NIC, with those the network gave it.
+pub(super) fn unplug(vip: IpAddr, held: &[IpAddr], desired: &Desired, policy: &Policy) -> Decision<Refusal> {
     match desired.plug_of(vip) {
         None => Ok(vec![]),
-        Some(plug) if plug.primary() == vip => Ok(vec![Change::Unplug(vip)]),
+        Some(plug) if plug.primary() == vip => {
+            Ok(std::iter::once(Change::Unplug(vip)).chain(stranded(plug, held, desired, policy)).collect())
+        }
         Some(plug) => Err(Refusal::conflict(
             format!("{vip} is an additional VIP"),
             format!("it came with {0}; DELETE /1.0/plug/vip/{0} unplugs both", plug.primary()),
@@ -112,7 +137,7 @@ pub(super) fn unplug(vip: IpAddr, desired: &Desired) -> Decision<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Vip, VipMode};
+    use crate::state::{Frontend, Registration, Server, Vip, VipMode};
 
     fn wanted(mac: &str, vip: &str) -> Wanted {
         let ip: IpAddr = vip.parse().unwrap();
@@ -123,6 +148,7 @@ mod tests {
             frontends: vec![],
             mtu: None,
             is_sriov: false,
+            keepalived: false,
         }
     }
 
@@ -133,6 +159,14 @@ mod tests {
         for change in changes {
             desired.apply(change);
         }
+    }
+
+    fn policy() -> Policy {
+        Policy { amphora_id: Some("me".into()), ..Policy::default() }
+    }
+
+    fn plug(w: &Wanted, desired: &Desired, names: &BTreeSet<String>, missing: &[Mac]) -> Decision<Refusal> {
+        super::plug(w, desired, names, missing, &policy())
     }
 
     fn ok(w: &Wanted, desired: &Desired) -> Vec<Change> {
@@ -197,8 +231,37 @@ mod tests {
         both.vips.extend(wanted(A, "2001:db8::7").vips);
         let changes = ok(&both, &desired);
         apply(&mut desired, changes);
-        let refusal = unplug("2001:db8::7".parse().unwrap(), &desired).unwrap_err();
+        let refusal = unplug("2001:db8::7".parse().unwrap(), &[], &desired, &policy()).unwrap_err();
         assert!(refusal.details.contains("203.0.113.7"), "{refusal}");
-        assert_eq!(unplug("203.0.113.9".parse().unwrap(), &desired).unwrap(), []);
+        assert_eq!(unplug("203.0.113.9".parse().unwrap(), &[], &desired, &policy()).unwrap(), []);
+    }
+
+    #[test]
+    fn what_leads_to_an_unplugged_nic_under_another_name_is_not_announced_any_more() {
+        let mut desired = Desired::default();
+        let mut plugged = wanted(A, "203.0.113.7");
+        let subnet = "192.0.2.0/24".parse().unwrap();
+        plugged.frontends = vec![Frontend { ip: "192.0.2.10".parse().unwrap(), subnet, gateway: None }];
+        let changes = ok(&plugged, &desired);
+        apply(&mut desired, changes);
+        let other = || Server::Amphora("other".into());
+        let registrations = [
+            ("203.0.113.7", "192.0.2.10", Server::Amphora("me".into())),
+            ("203.0.113.8", "192.0.2.10", other()),
+            ("203.0.113.9", "192.0.2.10", Server::EndPoint),
+            ("203.0.113.10", "192.0.2.11", other()),
+            ("2001:db8::10", "2001:db8:2::10", other()),
+        ];
+        for (vip, nexthop, server) in registrations {
+            let (vip, nexthop): (IpAddr, IpAddr) = (vip.parse().unwrap(), nexthop.parse().unwrap());
+            let (vip, nexthop) = (vip.try_into().unwrap(), nexthop.try_into().unwrap());
+            desired.apply(Change::Register(Registration { vip, nexthop, server, peer: None }));
+        }
+        // The last by an address the network gave the NIC.
+        let held = ["2001:db8:2::10".parse().unwrap()];
+        let changes = unplug("203.0.113.7".parse().unwrap(), &held, &desired, &policy()).unwrap();
+        apply(&mut desired, changes);
+        let left: Vec<_> = desired.registrations.keys().map(|vip| vip.address().to_string()).collect();
+        assert_eq!(left, ["203.0.113.7", "203.0.113.10"], "its own waits for the next plug");
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     },
     crash, dhcp, interfaces,
     kernel::Place,
+    resolve,
     server::Peer,
     services::ServiceError,
     state::{Change, Desired, Plug, VipMode},
@@ -72,7 +73,8 @@ pub async fn plug_vip(
     let Found { inside, missing, .. } = find(&app, mac, peer, request::bad_body).await?;
     crash::point("plug: checked");
 
-    let committed = app.owner.commit(move |d: &Desired| decide::plug(&wanted, d, &inside, &missing)).await?;
+    let policy = app.policy.clone();
+    let committed = app.owner.commit(move |d: &Desired| decide::plug(&wanted, d, &inside, &missing, &policy)).await?;
     let plug = |c: &Change| if let Change::Plug(plug) = c { Some((**plug).clone()) } else { None };
     let plug = committed.changes.iter().find_map(plug).expect("a plug that is taken is a change");
     app.converged(committed.generation, Some(plug.mac), &[plug.primary()])
@@ -87,7 +89,7 @@ pub async fn plug_vip(
         }
         other => other.map_err(|e| failed("ask for an address by DHCP", &e))?,
     }
-    if plug.mode == VipMode::Interface && !app.policy.active_standby {
+    if plug.mode == VipMode::Interface && !resolve::by_keepalived(&plug, &app.policy) {
         app.kernel.advertise(plug.vips.iter().map(|v| v.ip).collect());
     }
     let details = details(&plug);
@@ -154,7 +156,15 @@ async fn follow(app: &App, mac: Mac, interface: &netns::IfName, wait: bool) -> R
     if wanted && wait {
         dhcp::wait(&app.kernel, mac).await;
     }
-    Ok(())
+    sweep(app).await
+}
+
+/// Ends the DHCP clients nobody wants any more, but not while a VIP lingers: it may be reached through such an address.
+async fn sweep(app: &App) -> Result<(), ServiceError> {
+    if !app.progress.read(|r| r.lingering.is_empty()) {
+        return Ok(());
+    }
+    dhcp::sweep(&app.services, app.owner.shared()).await
 }
 
 fn failed(doing: &str, error: &dyn std::error::Error) -> ApiError {
@@ -164,7 +174,8 @@ fn failed(doing: &str, error: &dyn std::error::Error) -> ApiError {
 /// Unplug a VIP.
 ///
 /// Withdraws it where it is announced, then unbinds it. The NIC stays in the namespace without our
-/// addresses. A registration of the VIP stays too and is announced again after the next plug.
+/// addresses. This amphora's registration of the VIP stays too and is announced again after the next plug; those under
+/// another name that lead to an address of this NIC go, for nothing is behind it any more.
 #[utoipa::path(
     delete, path = "/1.0/plug/vip/{vip}", operation_id = "unplug_vip", tag = "Distributor API",
     params(("vip" = String, Path, description = "The VIP's address")),
@@ -185,15 +196,18 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
     })?;
     let with_it =
         app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| p.vips.iter().map(|v| v.ip).collect::<Vec<_>>()));
-    let interface = app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| (p.mac, p.interface.clone())));
-    let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, d)).await?;
+    let nic = app.owner.shared().read(|d| d.plugs.get(&ip).map(|p| p.mac));
+    let held = match nic {
+        Some(mac) => app.kernel.addresses_of(mac).await.map_err(|e| failed("look at the NIC", &e))?,
+        None => Vec::new(),
+    };
+    let policy = app.policy.clone();
+    let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, &held, d, &policy)).await?;
     // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it.
     app.converged(committed.generation, None, &with_it.unwrap_or_else(|| vec![ip]))
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
-    if let Some((mac, interface)) = interface {
-        follow(&app, mac, &interface, false).await.map_err(|e| failed("end DHCP", &e))?;
-    }
+    sweep(&app).await.map_err(|e| failed("end DHCP", &e))?;
     crash::point("unplug: done, not answered");
     Ok(Json(Done { message: "OK", details: None }))
 }

@@ -82,6 +82,8 @@ pub struct Wanted {
     pub mtu: Option<u32>,
     /// The NIC is a virtual function.
     pub is_sriov: bool,
+    /// In `interface` mode keepalived holds the VIPs.
+    pub keepalived: bool,
 }
 
 /// A key that must be there although its value may be null.
@@ -138,7 +140,8 @@ impl PlugVip {
         if let Some(mtu) = self.mtu.filter(|m| !(least..=65_535).contains(m)) {
             return Err(bad_body("mtu", format!("{mtu} is not from {least} to 65535")));
         }
-        Ok(Wanted { mac, mode, vips, frontends, mtu: self.mtu, is_sriov: self.is_sriov.unwrap_or(false) })
+        let (is_sriov, keepalived) = (self.is_sriov.unwrap_or(false), policy.active_standby);
+        Ok(Wanted { mac, mode, vips, frontends, mtu: self.mtu, is_sriov, keepalived })
     }
 }
 

@@ -126,6 +126,10 @@ impl Direct {
         Ok(())
     }
 
+    pub(super) fn installed(&self) -> Vec<ServiceName> {
+        self.units().keys().cloned().collect()
+    }
+
     pub(super) async fn install(&self, service: &Service) -> Result<bool, ServiceError> {
         let name = &service.name;
         let known = self.units().contains_key(name);

@@ -213,6 +213,10 @@ impl Systemd {
         Ok(judge::status(&properties))
     }
 
+    pub(super) fn installed(&self) -> Vec<ServiceName> {
+        self.0.known.names().iter().cloned().collect()
+    }
+
     pub(super) fn events(&self) -> broadcast::Receiver<ServiceName> {
         self.0.known.events.subscribe()
     }

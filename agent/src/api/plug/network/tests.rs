@@ -35,6 +35,7 @@ fn vip_plug() -> Plug {
         frontends: vec![Frontend { ip: "192.0.2.10".parse().unwrap(), subnet, gateway }],
         mtu: None,
         is_sriov: false,
+        keepalived: Some(false),
         acknowledged: true,
     }
 }
