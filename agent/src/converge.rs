@@ -10,6 +10,7 @@
 
 mod events;
 mod files;
+mod masquerade;
 mod report;
 mod speaker;
 
@@ -70,6 +71,7 @@ pub struct Converge {
     /// Why the firewall could not be set in the last pass.
     filter: Option<Unready>,
     files: Files,
+    masquerade: masquerade::Rules,
     /// The bound VIPs that peers may have heard of, with the life of the speaker in which they first did; 0 for those
     /// that were bound before this agent. Absent before the first look.
     exposed: Option<BTreeMap<IpAddr, u64>>,
@@ -110,11 +112,24 @@ impl Converge {
         let (teller, progress) = report::channel();
         let (failed, stuck, exposed, filter) = Default::default();
         let policy = Policy::of(&config.borrow());
-        let files = Files::default();
-        (
-            Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, exposed, filter, files },
-            progress,
-        )
+        let (files, masquerade) = Default::default();
+        let seen = None;
+        let new = Self {
+            shared,
+            kernel,
+            config,
+            policy,
+            link,
+            teller,
+            seen,
+            failed,
+            stuck,
+            exposed,
+            filter,
+            files,
+            masquerade,
+        };
+        (new, progress)
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
@@ -236,6 +251,8 @@ impl Converge {
 
         let paths = self.config.borrow().paths.clone();
         let files = scope.everything.then(|| self.files.write(&desired, &self.policy, &paths)).flatten();
+        let inside = self.kernel.inside().namespace();
+        let masquerade = scope.everything.then(|| self.masquerade.set(&desired, inside)).flatten();
         let heard = scope.everything && have.announced.is_some();
         let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
@@ -252,6 +269,9 @@ impl Converge {
         }
         if let Some(files) = files {
             outcome.failed |= !self.files.written(files).await;
+        }
+        if let Some(masquerade) = masquerade {
+            outcome.failed |= !self.masquerade.is_set(masquerade).await;
         }
         if scope.everything {
             outcome.failed |= have.stale && kept(&want, &have).next().is_some();

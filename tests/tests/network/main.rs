@@ -3,6 +3,7 @@
 
 mod dhcp;
 mod files;
+mod masquerade;
 mod plug;
 mod program;
 mod rules;
