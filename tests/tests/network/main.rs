@@ -8,3 +8,4 @@ mod plug;
 mod program;
 mod rules;
 mod support;
+mod sysctls;
