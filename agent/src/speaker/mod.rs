@@ -26,7 +26,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use process::leave_previous;
+pub use process::{last, leave_previous};
 pub use view::{PeerView, View};
 
 use crate::{config::Config, crash};
