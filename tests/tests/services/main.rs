@@ -6,5 +6,6 @@ mod contract;
 mod direct;
 mod faults;
 mod inside;
+mod shipped;
 mod systemd;
 mod units;
