@@ -71,10 +71,10 @@ pub struct Converge {
     /// Why the firewall could not be set in the last pass.
     filter: Option<Unready>,
     files: Files,
-    masquerade: masquerade::Rules,
     /// The bound VIPs that peers may have heard of, with the life of the speaker in which they first did; 0 for those
     /// that were bound before this agent. Absent before the first look.
     exposed: Option<BTreeMap<IpAddr, u64>>,
+    masquerade: masquerade::Rules,
 }
 
 /// What a pass looks at.
@@ -110,10 +110,8 @@ impl Converge {
         link: Option<Link>,
     ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
-        let (failed, stuck, exposed, filter) = Default::default();
+        let (seen, failed, stuck, filter, files, exposed, masquerade) = Default::default();
         let policy = Policy::of(&config.borrow());
-        let (files, masquerade) = Default::default();
-        let seen = None;
         let new = Self {
             shared,
             kernel,
@@ -124,9 +122,9 @@ impl Converge {
             seen,
             failed,
             stuck,
-            exposed,
             filter,
             files,
+            exposed,
             masquerade,
         };
         (new, progress)

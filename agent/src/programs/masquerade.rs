@@ -68,11 +68,11 @@ pub fn exactly(wanted: &BTreeSet<Masquerade>) -> String {
         let these = wanted.iter().filter(|m| m.family == family && is_plain(m.interface.as_str())).collect::<Vec<_>>();
         if these.is_empty() {
             // Made first, so that the deletion has something to delete.
-            script += &format!("add table {table}\ndelete table {table}\n");
+            script.extend(["add", "delete"].map(|verb| format!("{verb} table {table}\n")));
             continue;
         }
         script += &sets(table);
-        script += &format!("flush set {table} masqueraded\nflush set {table} untracked\n");
+        script.extend(["masqueraded", "untracked"].map(|set| format!("flush set {table} {set}\n")));
         script.extend(these.iter().map(|m| add(family, &m.interface, m.sriov)));
     }
     script

@@ -182,7 +182,7 @@ mod tests {
         for answer in <[_; 2]>::from(tokio::join!(first, second)) {
             assert!(matches!(answer, Err(ServiceError::TimedOut { .. })), "{answer:?}");
         }
-        assert!(begin.elapsed() < Duration::from_secs(60));
+        assert!(begin.elapsed() < Duration::from_mins(1));
         ended.await.expect("the job goes on");
     }
 }
