@@ -10,6 +10,7 @@
 
 mod events;
 mod files;
+mod masquerade;
 mod report;
 mod speaker;
 
@@ -75,6 +76,7 @@ pub struct Converge {
     exposed: Option<BTreeMap<IpAddr, Option<std::time::Instant>>>,
     /// Why a VIP that shall go may be known to a peer, as of the last look.
     holder: Option<String>,
+    masquerade: masquerade::Rules,
 }
 
 /// What a pass looks at.
@@ -110,27 +112,25 @@ impl Converge {
         link: Option<Link>,
     ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
-        let (failed, stuck, exposed, holder, filter) = Default::default();
+        let (seen, failed, stuck, filter, files, exposed, holder, masquerade) = Default::default();
         let policy = Policy::of(&config.borrow());
-        let files = Files::default();
-        (
-            Self {
-                shared,
-                kernel,
-                config,
-                policy,
-                link,
-                teller,
-                seen: None,
-                failed,
-                stuck,
-                exposed,
-                holder,
-                filter,
-                files,
-            },
-            progress,
-        )
+        let new = Self {
+            shared,
+            kernel,
+            config,
+            policy,
+            link,
+            teller,
+            seen,
+            failed,
+            stuck,
+            filter,
+            files,
+            exposed,
+            holder,
+            masquerade,
+        };
+        (new, progress)
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
@@ -257,6 +257,8 @@ impl Converge {
 
         let paths = self.config.borrow().paths.clone();
         let files = scope.everything.then(|| self.files.write(&desired, &self.policy, &paths)).flatten();
+        let inside = self.kernel.inside().namespace();
+        let masquerade = scope.everything.then(|| self.masquerade.set(&desired, inside)).flatten();
         let heard = scope.everything && have.announced.is_some();
         let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
@@ -273,6 +275,9 @@ impl Converge {
         }
         if let Some(files) = files {
             outcome.failed |= !self.files.written(files).await;
+        }
+        if let Some(masquerade) = masquerade {
+            outcome.failed |= !self.masquerade.is_set(masquerade).await;
         }
         if scope.everything {
             outcome.failed |= have.stale && kept(&want, &have).next().is_some();

@@ -113,7 +113,10 @@ pub fn watch(socket: &Path) -> io::Result<()> {
 }
 
 /// Stops whoever listens on `socket`: gently, so that the peers hear of it, and then for good.
-fn stop(socket: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The system's.
+pub fn stop(socket: &Path) -> io::Result<()> {
     let Ok(stream) = UnixStream::connect(socket) else { return Ok(()) };
     let pid = getsockopt(&stream, PeerCredentials)?.pid();
     if pid <= 1 {

@@ -11,7 +11,7 @@ use netns::Namespace;
 
 use crate::{
     child,
-    services::{self, Sandbox, Service, ServiceError, ServiceName, Services, Status},
+    services::{Sandbox, Service, ServiceError, ServiceName, Services, Status},
 };
 
 /// Where Debian, Ubuntu and Red Hat have it (`KEEPALIVED_CMD` in `octavia/common/constants.py`).
@@ -53,7 +53,8 @@ const OF_THE_TEXT: [&str; 8] = [
 ];
 
 /// A keepalived with this configuration and these options for its pid files, as a service. In the foreground, and saying
-/// what it does on its output too: a start that fails is judged by that. `facility` is a number of `LOG_LOCAL`.
+/// what it does on its output too: a start that fails is judged by that. `facility` is a number of `LOG_LOCAL`. Whether it
+/// [`notifies`] is the caller's to say.
 #[must_use]
 pub fn service(
     name: ServiceName,
@@ -69,7 +70,6 @@ pub fn service(
     let command = start.into_iter().chain([path(configuration)]).chain(pids).collect();
     let writable = configuration.parent().unwrap_or(Path::new("/"));
     Service {
-        notify: notifies(),
         environment: [(RESOLVER.0.to_owned(), RESOLVER.1.to_owned())].into(),
         sandbox: sandbox(writable),
         ..Service::new(name, description, command)
@@ -77,9 +77,10 @@ pub fn service(
 }
 
 /// Whether it says `READY=1`: only to a parent that is systemd, whatever `NOTIFY_SOCKET` is (`check_parent_systemd` in
-/// its `lib/systemd.c`).
-fn notifies() -> bool {
-    services::systemd::booted()
+/// its `lib/systemd.c`). A machine that systemd has booted is not enough: its parent may be the agent there.
+#[must_use]
+pub fn notifies(services: &Services) -> bool {
+    services.are_systemds()
 }
 
 /// Starts it, and waits until one of these pid files names a keepalived: before that a SIGHUP would end it instead of
@@ -90,7 +91,7 @@ fn notifies() -> bool {
 pub async fn start(services: &Services, name: &ServiceName, pid: &Path) -> Result<(), ServiceError> {
     services.start(name).await?;
     let begin = Instant::now();
-    while !notifies() && !is_running(pid) {
+    while !notifies(services) && !is_running(pid) {
         let what = "did not start";
         match services.status(name).await? {
             Status::Failed { why } => return Err(ServiceError::Failed { name: name.clone(), what, text: why }),
@@ -118,6 +119,7 @@ fn sandbox(writable: &Path) -> Sandbox {
         writable: vec![writable.to_owned()],
         capabilities: capabilities.map(str::to_owned).into(),
         kernel_tunables: true,
+        namespaces: true,
     }
 }
 

@@ -8,6 +8,7 @@ mod duplicate;
 mod filter;
 mod nic;
 mod silence;
+mod sysctls;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -30,6 +31,8 @@ use crate::{
     plan::{Address, Device, Have, HaveNic, Path, RouteKey, Rule, Step, Want},
     resolve::{Facts, MAIN_TABLE, NicAddress},
 };
+
+pub use sysctls::prepare;
 
 /// Octavia's namespace, where VIPs, front-end NICs, haproxy and keepalived live.
 pub const NAMESPACE: &str = "amphora-haproxy";
@@ -94,8 +97,10 @@ pub struct Seen {
 impl Kernel {
     /// Opens both namespaces, making `amphora-haproxy` where it is missing.
     pub fn open() -> Result<Self, Error> {
+        let inside = Namespace::create(NAMESPACE)?;
+        prepare(&inside);
         Ok(Self {
-            inside: Namespace::create(NAMESPACE)?.network()?,
+            inside: inside.network()?,
             outside: Namespace::current()?.network()?,
             refused: Arc::default(),
             refused_mtus: Arc::default(),

@@ -33,6 +33,7 @@ use crate::{
     services::{Backend, Direct, Places, Services, Settings, Systemd, systemd},
     speaker::{self, Link},
     state::{Desired, LogError},
+    vrrp,
 };
 
 /// How long a predecessor may take to end.
@@ -143,6 +144,10 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let settled = progress.read(|r| r.lingering.is_empty());
     tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().clone(), settled));
 
+    let (seen, base) = (progress.clone(), running.current().paths.base.clone());
+    let default_mode = running.current().distributor.vip_mode;
+    tokio::spawn(vrrp::resume(services.clone(), seen, owner.shared().clone(), base, default_mode));
+
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
@@ -218,6 +223,7 @@ fn services(runner: Runner, directory: &Path) -> io::Result<Services> {
     if systemd {
         let settings = Settings {
             units: "/etc/systemd/system".into(),
+            upstream: "/usr/lib/systemd/system".into(),
             namespace: Path::new("/run/netns").join(NAMESPACE),
             agent: programs::own_path(),
         };

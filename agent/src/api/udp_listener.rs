@@ -60,7 +60,7 @@ pub async fn upload(
     stored.map_err(|e| ApiError::new(Status::Internal, "Cannot store the listener's configuration", e.to_string()))?;
     crash::point("lvs: stored, no service");
     let facility = app.running.current().logging.administrative_facility;
-    let installed = app.services.install(&keepalivedlvs::service(&app.paths.base, &id, facility)).await;
+    let installed = app.services.install(&keepalivedlvs::service(&app.services, &app.paths.base, &id, facility)).await;
     installed.map_err(|e| ApiError::new(Status::Internal, "Error enabling octavia-keepalivedlvs service", e.text()))?;
     crash::point("lvs: stored, not answered");
     Ok(([(ETAG, digest)], Json(Done { message: "OK", details: None })))

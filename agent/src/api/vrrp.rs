@@ -124,7 +124,7 @@ fn is_routed(app: &App) -> bool {
 
 async fn install(app: &App) -> Result<(), ServiceError> {
     let facility = app.running.current().logging.administrative_facility;
-    app.services.install(&vrrp::service(&app.paths.base, facility)).await.map(drop)
+    app.services.install(&vrrp::service(&app.services, &app.paths.base, facility)).await.map(drop)
 }
 
 /// Nobody starts it, now or at boot: it would answer ARP for a VIP that is routed.

@@ -54,7 +54,7 @@ pub(super) fn service(paths: &Paths, lb: &LbId, amphora_id: &str) -> Service {
     service.sandbox = Sandbox {
         writable: vec![paths.base.clone()],
         capabilities: capabilities.map(ToOwned::to_owned).into(),
-        kernel_tunables: false,
+        ..Sandbox::default()
     };
     service
 }

@@ -23,7 +23,7 @@ use crate::{
     resolve::Policy,
     state::Desired,
 };
-pub(crate) use render::exploded;
+pub(crate) use render::{exploded, masquerades};
 
 /// Octavia's `AMP_NET_DIR_TEMPLATE`.
 pub(crate) const DIRECTORY: &str = "/etc/octavia/interfaces";

@@ -6,9 +6,11 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
+use netns::IfName;
 
 use super::file::{Address, Interface, Kind, Route, Rule, Script, Scripts};
 use crate::{
+    programs::masquerade::{Family, Masquerade},
     resolve::{Policy, autoconf, by_keepalived, dhcp, table_of},
     state::{Desired, FixedIp, HostRoute, NetworkPlug, Plug, Vip, VipMode},
 };
@@ -44,10 +46,10 @@ pub(super) fn vip(plug: &Plug, members: Option<&NetworkPlug>, policy: &Policy) -
         }
         routes.extend(of_hosts(&fixed.host_routes, None));
     }
-    let ips = plug.vips.iter().map(|v| v.ip).chain(members.into_iter().flat_map(|m| &m.fixed_ips).map(|f| f.ip));
+    let masquerades = vip_masquerades(plug, members);
     let sriov = plug.is_sriov || members.is_some_and(|m| m.is_sriov);
     Interface {
-        scripts: scripts(ips, plug.interface.as_str(), sriov),
+        scripts: scripts(&masquerades),
         name: plug.interface.to_string(),
         if_type: Kind::Vip,
         addresses,
@@ -85,10 +87,8 @@ fn of_subnet(vip: &Vip, plug: &Plug, own: Option<(u32, Option<String>)>, routes:
 pub(super) fn port(network: &NetworkPlug) -> Interface {
     let of = |f: &FixedIp| on_nic(f.ip.to_string(), f.subnet.prefix_len());
     let mut addresses: Vec<_> = network.fixed_ips.iter().map(of).collect();
-    let mut ips: Vec<_> = network.fixed_ips.iter().map(|f| f.ip).collect();
     if addresses.is_empty() {
         addresses.push(Address { dhcp: Some(true), ipv6auto: Some(true), ..Address::default() });
-        ips.extend([IpAddr::from([0; 4]), IpAddr::from([0; 16])]);
     }
     Interface {
         name: network.interface.to_string(),
@@ -96,7 +96,7 @@ pub(super) fn port(network: &NetworkPlug) -> Interface {
         addresses,
         routes: network.fixed_ips.iter().flat_map(|f| of_hosts(&f.host_routes, None)).collect(),
         rules: Vec::new(),
-        scripts: scripts(ips.into_iter(), network.interface.as_str(), network.is_sriov),
+        scripts: scripts(&port_masquerades(network)),
         is_sriov: network.is_sriov,
         mtu: network.mtu,
     }
@@ -144,13 +144,42 @@ fn of_hosts(routes: &[HostRoute], table: Option<u32>) -> impl Iterator<Item = Ro
     })
 }
 
-/// LVS needs its packets masqueraded, in each family there is.
-fn scripts(ips: impl Iterator<Item = IpAddr>, interface: &str, is_sriov: bool) -> Scripts {
-    let families: BTreeSet<_> = ips.map(|ip| if ip.is_ipv4() { "ipv4" } else { "ipv6" }).collect();
-    let sriov = if is_sriov { " sriov" } else { "" };
+/// LVS needs its packets masqueraded on every NIC, in each family there is.
+pub(crate) fn masquerades(desired: &Desired) -> BTreeSet<Masquerade> {
+    let of_vips = desired.plugs.values().flat_map(|p| vip_masquerades(p, desired.networks.get(&p.mac)));
+    let vips: BTreeSet<_> = desired.plugs.values().map(|p| p.mac).collect();
+    let ports = desired.networks.values().filter(|n| !vips.contains(&n.mac));
+    of_vips.chain(ports.flat_map(port_masquerades)).collect()
+}
+
+fn vip_masquerades(plug: &Plug, members: Option<&NetworkPlug>) -> BTreeSet<Masquerade> {
+    let ips = plug.vips.iter().map(|v| v.ip).chain(members.into_iter().flat_map(|m| &m.fixed_ips).map(|f| f.ip));
+    masquerade(ips.map(family), &plug.interface, plug.is_sriov || members.is_some_and(|m| m.is_sriov))
+}
+
+fn port_masquerades(network: &NetworkPlug) -> BTreeSet<Masquerade> {
+    let families: BTreeSet<_> = network.fixed_ips.iter().map(|f| family(f.ip)).collect();
+    // One that gets its addresses from the network may get some of either.
+    let families = if families.is_empty() { [Family::Ipv4, Family::Ipv6].into() } else { families };
+    masquerade(families.into_iter(), &network.interface, network.is_sriov)
+}
+
+fn masquerade(families: impl Iterator<Item = Family>, interface: &IfName, sriov: bool) -> BTreeSet<Masquerade> {
+    families.map(|family| Masquerade { family, interface: interface.clone(), sriov }).collect()
+}
+
+fn family(ip: IpAddr) -> Family {
+    if ip.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+}
+
+/// The same as commands of Octavia's image.
+fn scripts(masquerades: &BTreeSet<Masquerade>) -> Scripts {
     let script = |action: &'static str| {
-        let command = move |family| format!("/usr/local/bin/lvs-masquerade.sh {action} {family} {interface}{sriov}");
-        families.iter().map(move |family| Script { command: command(family) })
+        let command = move |m: &Masquerade| {
+            let sriov = if m.sriov { " sriov" } else { "" };
+            format!("/usr/local/bin/lvs-masquerade.sh {action} {} {}{sriov}", m.family.name(), m.interface)
+        };
+        masquerades.iter().map(move |m| Script { command: command(m) })
     };
     Scripts { up: script("add").collect(), down: script("delete").collect() }
 }

@@ -47,9 +47,9 @@ pub fn store(base: &Path, id: &LbId, configuration: &[u8], active_standby: bool)
     Ok(())
 }
 
-/// A listener's keepalived as a service. `facility` is the number of `LOG_LOCAL` for the amphora's own logs.
+/// A listener's keepalived as a service of `services`. `facility` is the number of `LOG_LOCAL` for the amphora's own logs.
 #[must_use]
-pub fn service(base: &Path, id: &LbId, facility: u8) -> Service {
+pub fn service(services: &Services, base: &Path, id: &LbId, facility: u8) -> Service {
     let lvs = directory(base);
     let [pid, vrrp, check] = pid_names(id).map(|file| lvs.join(file));
     let service = keepalived::service(
@@ -59,7 +59,7 @@ pub fn service(base: &Path, id: &LbId, facility: u8) -> Service {
         facility,
         &[("-p", pid), ("-r", vrrp), ("-c", check)],
     );
-    Service { before: vec![ServiceName::keepalived()], ..service }
+    Service { before: vec![ServiceName::keepalived()], notify: keepalived::notifies(services), ..service }
 }
 
 /// Starts a listener's keepalived, until it can be reloaded.
@@ -102,12 +102,12 @@ pub async fn act(
         },
         Action::Start => {
             // One that came with another agent's files has no service yet.
-            services.install(&service(base, id, facility)).await?;
+            services.install(&service(services, base, id, facility)).await?;
             start(services, base, id).await?;
             Ok(action.done())
         }
         Action::Reload => {
-            services.install(&service(base, id, facility)).await?;
+            services.install(&service(services, base, id, facility)).await?;
             match services.reload(&name).await {
                 Ok(()) => {
                     let (base, id) = (base.to_owned(), id.clone());

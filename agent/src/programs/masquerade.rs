@@ -6,12 +6,13 @@
 //! transaction.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     process::{Command, ExitCode},
     time::Duration,
 };
 
-use netns::IfName;
+use netns::{IfName, Namespace};
 
 use crate::child;
 
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const USAGE: &str = "Usage: lvs-masquerade [add|delete] [ipv4|ipv6] <interface> [sriov]";
 
 /// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
     Ipv4,
@@ -29,6 +30,15 @@ pub enum Family {
 }
 
 impl Family {
+    /// `ipv4` or `ipv6`, as on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+
     /// nftables' family, the table in it, and the start of its chains' names.
     fn table(self) -> (&'static str, &'static str) {
         match self {
@@ -36,6 +46,36 @@ impl Family {
             Self::Ipv6 => ("ip6 octavia-ipv6", "ip6"),
         }
     }
+}
+
+/// An interface that is to masquerade in one family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Masquerade {
+    /// Of which addresses.
+    pub family: Family,
+    /// Its name inside the namespace.
+    pub interface: IfName,
+    /// It is a virtual function, whose TCP stays tracked.
+    pub sriov: bool,
+}
+
+/// The nftables script after which these interfaces masquerade, and no other: also what an earlier agent left goes.
+#[must_use]
+pub fn exactly(wanted: &BTreeSet<Masquerade>) -> String {
+    let mut script = String::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let (table, _) = family.table();
+        let these = wanted.iter().filter(|m| m.family == family && is_plain(m.interface.as_str())).collect::<Vec<_>>();
+        if these.is_empty() {
+            // Made first, so that the deletion has something to delete.
+            script.extend(["add", "delete"].map(|verb| format!("{verb} table {table}\n")));
+            continue;
+        }
+        script += &sets(table);
+        script.extend(["masqueraded", "untracked"].map(|set| format!("flush set {table} {set}\n")));
+        script.extend(these.iter().map(|m| add(family, &m.interface, m.sriov)));
+    }
+    script
 }
 
 /// The nftables script that has an interface masquerade; for `nft -f` in its namespace. With `sriov` its TCP stays tracked:
@@ -85,7 +125,7 @@ fn element(verb: &str, table: &str, set: &str, interface: &IfName) -> String {
 
 /// 0, or 1 with what is wrong.
 pub(super) fn main(arguments: &[OsString]) -> ExitCode {
-    match script(arguments).and_then(|script| apply(&script)) {
+    match script(arguments).and_then(|script| apply(&script, None)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("{problem}");
@@ -106,9 +146,7 @@ fn script(arguments: &[OsString]) -> Result<String, String> {
         "ipv6" => Family::Ipv6,
         _ => return Err(USAGE.to_owned()),
     };
-    // The kernel takes nearly any character in a name, a script of nftables does not.
-    let plain = interface.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.@:".contains(&c));
-    let parsed = interface.parse::<IfName>().ok().filter(|_| plain);
+    let parsed = interface.parse::<IfName>().ok().filter(|name| is_plain(name.as_str()));
     let interface = parsed.ok_or_else(|| format!("{interface}: not an interface's name\n{USAGE}"))?;
     match verb {
         "add" => Ok(add(family, &interface, sriov)),
@@ -117,8 +155,17 @@ fn script(arguments: &[OsString]) -> Result<String, String> {
     }
 }
 
-fn apply(script: &str) -> Result<(), String> {
-    let ended = child::run(Command::new("nft").args(["-f", "-"]), None, script.as_bytes(), PATIENCE);
+/// The kernel takes nearly any character in a name, a script of nftables does not.
+fn is_plain(interface: &str) -> bool {
+    interface.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.@:".contains(&c))
+}
+
+/// Applies a script of these, in the namespace or in the caller's own, in one transaction. Blocks.
+///
+/// # Errors
+/// What `nft` says, or why it could not be asked.
+pub fn apply(script: &str, inside: Option<&Namespace>) -> Result<(), String> {
+    let ended = child::run(Command::new("nft").args(["-f", "-"]), inside, script.as_bytes(), PATIENCE);
     let ended = ended.map_err(|error| error.to_string())?;
     if ended.status.success() { Ok(()) } else { Err(format!("nft: {}: {}", ended.status, ended.text.trim())) }
 }
@@ -150,6 +197,15 @@ mod tests {
         ] {
             assert!(script_of(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_wanted_goes_with_its_table() {
+        let one = |family, interface: &str| Masquerade { family, interface: interface.parse().unwrap(), sriov: false };
+        let script = exactly(&[one(Family::Ipv4, "eth1"), one(Family::Ipv6, "a\"b")].into());
+        assert!(script.contains("add element ip octavia-ipv4 masqueraded { \"eth1\" }\n"), "{script}");
+        assert!(!script.contains("delete table ip octavia-ipv4"), "{script}");
+        assert!(script.ends_with("delete table ip6 octavia-ipv6\n"), "a name nft would not take is left out: {script}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod interface;
 pub mod masquerade;
 mod netns;
 mod vrrp_check;
+mod withdraw;
 
 use std::{
     ffi::OsString,
@@ -31,6 +32,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("amphora-health-checker", health_checker::main),
     ("amphora-interface", interface::main),
     ("haproxy-vrrp-check", vrrp_check::main),
+    ("withdraw", withdraw::run),
     ("lvs-masquerade", masquerade::main),
     ("lvs-masquerade.sh", masquerade::main),
 ];

@@ -1,35 +1,28 @@
-//! `amphora-netns`: makes the namespace `amphora-haproxy`, for the unit of that name.
+//! `amphora-netns`: makes the namespace `amphora-haproxy` and sets its sysctls, for the unit of that name.
 //!
 //! The unit exists so that the namespace is there before every service that lives in it, whether the agent runs or
 //! not, and because a sandboxed agent could not make it: its mounts would stay its own.
 
 use std::{ffi::OsString, process::ExitCode};
 
-use netns::{Error, Namespace};
+use netns::Namespace;
 
-use crate::{api::error::with_causes, kernel::NAMESPACE};
-
-/// haproxy starts at boot before the agent has bound its VIPs. Octavia's image sets these for the whole machine
-/// (elements/amphora-agent, sysctl); a namespace begins without.
-const NONLOCAL_BIND: [&str; 2] = ["net.ipv4.ip_nonlocal_bind", "net.ipv6.ip_nonlocal_bind"];
+use crate::{
+    api::error::with_causes,
+    kernel::{NAMESPACE, prepare},
+};
 
 pub(super) fn run(_: &[OsString]) -> ExitCode {
-    match make() {
-        Ok(()) => ExitCode::SUCCESS,
+    // Nobody else sets up logging for it; a second subscriber is no harm.
+    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().try_init();
+    match Namespace::create(NAMESPACE) {
+        Ok(namespace) => {
+            prepare(&namespace);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("amphora-netns: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-fn make() -> Result<(), Error> {
-    let namespace = Namespace::create(NAMESPACE)?;
-    for key in NONLOCAL_BIND {
-        // Without, services wait for their addresses and nothing else; without a namespace they do not run.
-        if let Err(error) = namespace.set_sysctl(key, "1") {
-            eprintln!("amphora-netns: {}", with_causes(&error));
-        }
-    }
-    Ok(())
 }

@@ -29,6 +29,18 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// That it has not come to its end, as in [`ServiceError::TimedOut`].
+    pub(super) fn unfinished(self) -> &'static str {
+        match self {
+            Self::Install => "was not installed",
+            Self::Remove => "was not removed",
+            Self::Start => "did not start",
+            Self::Stop => "did not stop",
+            Self::Reload => "did not reload",
+            Self::Restart => "did not restart",
+        }
+    }
+
     /// Whether a second one may share the answer of the first, which has begun or not.
     fn merges(self, begun: bool) -> bool {
         match self {

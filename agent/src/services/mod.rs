@@ -16,7 +16,10 @@ pub mod reload_main;
 mod service;
 pub mod systemd;
 
-use std::{io, time::Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::broadcast;
 
@@ -33,6 +36,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }
+/// How long a call waits for its job and those before it. The stock controller gives a call up after 60 s without an
+/// answer, and then makes it again.
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// How a service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,18 +84,24 @@ impl Services {
         Self { backend, jobs: Jobs::default() }
     }
 
+    /// Whether systemd is who runs them, and so the parent of their processes.
+    #[must_use]
+    pub fn are_systemds(&self) -> bool {
+        matches!(self.backend, Backend::Systemd(_))
+    }
+
     /// Installs a service, or changes it: durable, and started at every boot from now on. Starts nothing now; what
     /// runs goes on as it was started until it is restarted. Whether anything changed.
     pub async fn install(&self, service: &Service) -> Result<bool, ServiceError> {
         let (backend, service) = (self.backend.clone(), service.clone());
-        self.jobs
-            .run(&service.name.clone(), Kind::Install, async move {
-                match &backend {
-                    Backend::Systemd(systemd) => systemd.install(&service).await,
-                    Backend::Direct(direct) => direct.install(&service).await,
-                }
-            })
-            .await
+        let name = service.name.clone();
+        let work = async move {
+            match &backend {
+                Backend::Systemd(systemd) => systemd.install(&service).await,
+                Backend::Direct(direct) => direct.install(&service).await,
+            }
+        };
+        in_time(&name, Kind::Install, self.jobs.run(&name, Kind::Install, work)).await
     }
 
     /// Stops a service and forgets it; one that is not installed is fine.
@@ -154,6 +166,41 @@ impl Services {
                 Backend::Direct(direct) => direct.job(&service, kind).await.map(|()| false),
             }
         };
-        self.jobs.run(name, kind, work).await.map(drop)
+        in_time(name, kind, self.jobs.run(name, kind, work)).await.map(drop)
+    }
+}
+
+/// What came of a job, or that it goes on without its caller.
+async fn in_time(
+    name: &ServiceName,
+    kind: Kind,
+    outcome: impl Future<Output = Result<bool, ServiceError>>,
+) -> Result<bool, ServiceError> {
+    tokio::time::timeout(PATIENCE, outcome).await.unwrap_or_else(|_| {
+        let text = format!("it goes on after {} s", PATIENCE.as_secs());
+        Err(ServiceError::TimedOut { name: name.clone(), what: kind.unfinished(), text })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_is_answered_before_the_controller_gives_up() {
+        let (jobs, name) = (Jobs::default(), ServiceName::keepalived());
+        let (begin, (tell, ended)) = (tokio::time::Instant::now(), tokio::sync::oneshot::channel());
+        let slow = async move {
+            tokio::time::sleep(Duration::from_secs(70)).await;
+            let _ = tell.send(()); // the test may have failed
+            Ok(true)
+        };
+        let first = in_time(&name, Kind::Restart, jobs.run(&name, Kind::Restart, slow));
+        let second = in_time(&name, Kind::Stop, jobs.run(&name, Kind::Stop, async { Ok(true) }));
+        for answer in <[_; 2]>::from(tokio::join!(first, second)) {
+            assert!(matches!(answer, Err(ServiceError::TimedOut { .. })), "{answer:?}");
+        }
+        assert!(begin.elapsed() < Duration::from_mins(1));
+        ended.await.expect("the job goes on");
     }
 }

@@ -144,6 +144,9 @@ pub struct Sandbox {
     pub capabilities: Vec<String>,
     /// Whether it sets sysctls.
     pub kernel_tunables: bool,
+    /// Whether it enters namespaces and mounts: keepalived does both where its configuration has a `net_namespace`.
+    #[serde(default)]
+    pub namespaces: bool,
 }
 
 impl Service {

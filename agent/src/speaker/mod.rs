@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use holders::Holders;
-pub use process::leave_previous;
+pub use process::{last, leave_previous};
 pub use view::{PeerView, View};
 
 use crate::{api::error::with_causes, config::Config, crash};

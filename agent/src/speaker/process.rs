@@ -197,7 +197,7 @@ pub(super) async fn kill_behind(socket: &Path) {
 /// Ends a gobgpd of ours whose socket the configuration speaks of no more: nobody would withdraw what it
 /// announces. To be called before anything is unbound.
 pub async fn leave_previous(socket: Option<&Path>) -> io::Result<()> {
-    let previous = std::fs::read_to_string(PREVIOUS).ok().map(PathBuf::from);
+    let previous = last();
     if let Some(previous) = previous.filter(|p| Some(p.as_path()) != socket) {
         tracing::warn!(socket = %previous.display(), "stopping the gobgpd of an earlier configuration");
         stop_behind(&previous).await;
@@ -216,4 +216,10 @@ fn find(name: &str) -> PathBuf {
     let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
     let mut found = places.iter().map(|p| Path::new(p).join(name)).filter(|p| p.is_file());
     found.next().unwrap_or_else(|| name.into())
+}
+
+/// The socket of the gobgpd that an agent last looked after, on this run of the machine.
+#[must_use]
+pub fn last() -> Option<PathBuf> {
+    std::fs::read_to_string(PREVIOUS).ok().map(PathBuf::from)
 }

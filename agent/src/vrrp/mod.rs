@@ -4,6 +4,7 @@
 //! kept, and no keepalived is started. The stock controller then still says `vrrp/stop` to silence an amphora, so that
 //! is a part of the durable state: see [`crate::state::Change::Silence`].
 
+mod resume;
 pub mod scripts;
 
 use std::{
@@ -11,11 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use resume::resume;
+
 use crate::{
     crash,
     files::{Directory, Name},
     keepalived, loadbalancers,
-    services::{Service, ServiceName},
+    services::{Service, ServiceName, Services},
     state::{Desired, VipMode},
 };
 
@@ -58,12 +61,19 @@ pub fn is_running(base: &Path) -> io::Result<bool> {
     Ok(pid.is_some_and(|pid| loadbalancers::is_running(&pid)))
 }
 
-/// keepalived as a service. `facility` is the number of `LOG_LOCAL` for the amphora's own logs.
+/// keepalived as a service of `services`. `facility` is the number of `LOG_LOCAL` for the amphora's own logs.
 #[must_use]
-pub fn service(base: &Path, facility: u8) -> Service {
+pub fn service(services: &Services, base: &Path, facility: u8) -> Service {
     let (vrrp, pids) = (base.join("vrrp"), [("-p", base.join("vrrp").join(PID)), ("-r", child_pid(base))]);
     // haproxy's own services name this one as started after them.
-    keepalived::service(ServiceName::keepalived(), "VRRP by keepalived", &vrrp.join(CONFIGURATION), facility, &pids)
+    let service = keepalived::service(
+        ServiceName::keepalived(),
+        "VRRP by keepalived",
+        &vrrp.join(CONFIGURATION),
+        facility,
+        &pids,
+    );
+    Service { notify: keepalived::notifies(services), ..service }
 }
 
 /// The pid file of keepalived's child that speaks VRRP.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
+mod boot;
 mod crash;
 mod judged;
 mod lvs;

@@ -47,8 +47,6 @@ fn the_vip_moves_when_the_masters_haproxy_dies_and_stays_when_it_is_back() {
     let mut apis: Vec<_> = fabric.amphorae.iter().map(start).collect();
     for ((amphora, api), config) in fabric.amphorae.iter().zip(&mut apis).zip(configs) {
         plug(amphora, api);
-        // The image sets it, for haproxy listens on a VIP that its amphora may not have.
-        amphora.haproxy_netns().unwrap().sysctl("net/ipv4/ip_nonlocal_bind", "1").unwrap();
         put(api, "/1.0/vrrp/upload", config).unwrap().success().unwrap();
         put(api, "/1.0/vrrp/start", "").unwrap().success().unwrap();
     }

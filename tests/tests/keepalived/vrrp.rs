@@ -64,6 +64,7 @@ fn octavias_client_uploads_starts_reloads_and_stops_vrrp() {
 
     // Whoever asks for an action asks in any case, and an unknown one touches nothing.
     let pid = keepalived_pid(amphora).unwrap();
+    let mut api = amphora.api().unwrap(); // the agent has closed an idle one meanwhile
     let mut say = |action: &str| put(&mut api, &format!("/1.0/vrrp/{action}"), "").unwrap();
     let unknown = say("Restart");
     assert_eq!((unknown.status, unknown.json()["details"].as_str()), (400, Some("Unknown action: restart")));

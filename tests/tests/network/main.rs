@@ -3,7 +3,9 @@
 
 mod dhcp;
 mod files;
+mod masquerade;
 mod plug;
 mod program;
 mod rules;
 mod support;
+mod sysctls;

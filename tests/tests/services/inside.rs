@@ -50,6 +50,7 @@ fn open(directory: &Path) -> Services {
 pub(crate) fn settings() -> Settings {
     Settings {
         units: "/etc/systemd/system".into(),
+        upstream: "/usr/lib/systemd/system".into(),
         namespace: Path::new("/run/netns").join(HAPROXY_NETNS),
         agent: std::env::var_os(AGENT).expect("run by the outer tests").into(),
     }
@@ -169,6 +170,11 @@ impl Case {
         };
         let found = tokio::time::timeout(PATIENCE, wait).await;
         found.unwrap_or_else(|_| panic!("still {last:?}"))
+    }
+
+    /// A place of its own.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Text that is in the command line of haproxy and its workers, and of no other process.

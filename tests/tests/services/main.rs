@@ -7,5 +7,6 @@ mod direct;
 mod faults;
 mod inside;
 mod ping;
+mod shipped;
 mod systemd;
 mod units;

@@ -22,7 +22,7 @@ fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
     let body = script.join(" || exit 1\n") + " || exit 1\n";
     fs::write(results.join("run"), format!("#!/bin/sh\nexec >/results/log 2>&1\n{body}touch /results/well\n")).unwrap();
     let unit = format!(
-        "[Unit]\nWants=amphora-netns.service\nAfter=amphora-netns.service multi-user.target\n[Service]\nType=exec\n\
+        "[Unit]\nWants=amphora-netns.service amphora-withdraw.service\nAfter=amphora-netns.service multi-user.target\n[Service]\nType=exec\n\
          Environment={BACKEND}=systemd {AGENT}={OUR_AGENT}\nExecStart=/bin/sh /results/run\n\
          ExecStopPost=/bin/systemctl --no-block poweroff\n"
     );
@@ -35,8 +35,11 @@ fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
         format!("--bind-ro={}:{PROGRAM}", path(std::env::current_exe().unwrap())),
         format!("--bind-ro={}:{OUR_AGENT}", path(built_program("amphora-agent").unwrap())),
         format!("--bind-ro={}:{units}/contract.service", path(results.join("unit"))),
-        format!("--bind-ro={}:{units}/amphora-netns.service", path(repository.join("systemd/amphora-netns.service"))),
     ];
+    let shipped = ["amphora-agent", "amphora-netns", "amphora-withdraw"].map(|unit| {
+        let file = path(repository.join(format!("systemd/{unit}.service")));
+        format!("--bind-ro={file}:{units}/{unit}.service")
+    });
     let node = Node::new(&workdir, name).unwrap();
     // A cgroup2 of its own: this machine's may be of the old kind, and systemd needs a group to itself.
     node.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).unwrap();
@@ -54,12 +57,13 @@ fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
         "--volatile=overlay",
     ]);
     machine.args(["--register=no", "--keep-unit", "--console=pipe", "-D", &path(tree.to_owned())]);
-    machine.args(&binds).arg("systemd.wants=contract.service");
+    machine.args(&binds).args(&shipped).arg("systemd.wants=contract.service");
     let ended = node.spawn("nspawn", &mut machine).unwrap().wait(4 * PATIENCE);
     let said = fs::read_to_string(results.join("log")).unwrap_or_default();
     let nspawn = fs::read_to_string(node.log_path("nspawn")).unwrap_or_default();
     let _ = node.run(["find", &group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]); // at worst it stays, empty
-    (results.join("well").exists(), format!("{said}\n{nspawn}\n{ended:?}"))
+    let order = fs::read_to_string(results.join("order")).unwrap_or_default();
+    (results.join("well").exists(), format!("{said}\n{nspawn}\n{ended:?}\nended: {}", order.replace('\n', " ")))
 }
 
 #[test]
@@ -69,14 +73,50 @@ fn the_systemd_backend_keeps_the_contract() {
         skipped("the_systemd_backend_keeps_the_contract", "there is no build/debian12; tests/debian12.sh makes it");
         return;
     }
+    let speaker = format!("{PROGRAM} --ignored --exact systemd::stand_in_for_a_speaker");
+    let unstoppable = "--property=DefaultDependencies=no --property=Type=exec";
     let (well, said) = boot(
         "services-systemd",
         &tree,
         &[
             "ip -n amphora-haproxy link set lo up",
-            &format!("{PROGRAM} contract:: ping:: units:: --ignored --test-threads=4"),
+            "ip -n amphora-haproxy link add keep0 type veth peer name keep1",
+            "ip -n amphora-haproxy address add 10.99.0.9/24 dev keep0",
+            "ip -n amphora-haproxy link set keep0 up && ip -n amphora-haproxy link set keep1 up",
+            &format!("{PROGRAM} contract:: ping:: units:: shipped:: --ignored --test-threads=4"),
+            &format!("systemd-run {unstoppable} sh -c '{speaker}; echo speaker >>/results/order'"),
+            &format!("mkdir -p /run/amphora-agent && printf {SPEAKER} >/run/amphora-agent/speaker"),
+            &format!("{PROGRAM} --ignored --exact systemd::leave_a_load_balancer_running"),
+            &format!("until test -S {SPEAKER}; do sleep 0.1; done"),
         ],
     );
     assert!(well, "{said}");
-    assert!(said.contains("14 passed"), "{said}");
+    assert!(said.contains("19 passed"), "{said}");
+    assert!(said.contains("ended: speaker load-balancer"), "withdrawn before anything is closed: {said}");
+}
+
+/// Where a speaker listens.
+const SPEAKER: &str = "/run/stand-in.sock";
+
+/// What a machine that goes down has to end first: whoever listens there.
+#[test]
+#[ignore = "the booted machine runs it, until it is ended"]
+fn stand_in_for_a_speaker() {
+    let listener = std::os::unix::net::UnixListener::bind(SPEAKER).unwrap();
+    for connection in listener.incoming() {
+        drop(connection);
+    }
+}
+
+#[test]
+#[ignore = "the booted machine runs it before it goes down"]
+fn leave_a_load_balancer_running() {
+    crate::inside::run("last", 8023, |case| async move {
+        let script = "trap 'echo load-balancer >>/results/order; exit' TERM; while :; do sleep 0.1; done";
+        let mut service = case.shell(script);
+        service.notify = false;
+        service.sandbox.writable.push("/results".into());
+        case.services.install(&service).await.unwrap();
+        case.services.start(&case.name).await.unwrap();
+    });
 }

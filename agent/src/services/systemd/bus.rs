@@ -4,7 +4,7 @@
 //! which `systemctl` uses) would spare it, but systemd 252 names its sender `org.freedesktop.systemd1` there, which is no
 //! unique name, and zbus refuses such messages.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -25,6 +25,8 @@ const RULES: [&str; 2] = [
     "type='signal',sender='org.freedesktop.systemd1',interface='org.freedesktop.DBus.Properties',\
      path_namespace='/org/freedesktop/systemd1/unit',arg0='org.freedesktop.systemd1.Unit'",
 ];
+/// Where the system bus is (D-Bus specification, "Well-known Message Bus Instances").
+const SOCKET: &str = "/var/run/dbus/system_bus_socket";
 /// Between attempts to connect.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a call waits for a connection, and then for its answer.
@@ -52,6 +54,8 @@ pub(super) struct Bus {
 pub(super) enum BusError {
     #[error("systemd cannot be reached")]
     Unreachable,
+    #[error("systemd cannot be reached: there is no D-Bus socket {SOCKET}; install and start dbus")]
+    NoBus,
     #[error("systemd does not answer")]
     Silent,
     /// The name of the D-Bus error, without its prefix, and what it says.
@@ -97,7 +101,7 @@ impl Bus {
                         tracing::warn!("the connection to systemd is lost; connecting again");
                     }
                     Err(error) => {
-                        let said = with_causes(&error);
+                        let said = if is_absent() { BusError::NoBus.to_string() } else { with_causes(&error) };
                         if complaint.as_ref() != Some(&said) {
                             tracing::warn!(error = said, "systemd cannot be reached; trying again");
                         }
@@ -149,7 +153,11 @@ impl Bus {
     where
         B: Serialize + zbus::DynamicType + Sync,
     {
-        let there = there(&mut self.connection.clone()).await?;
+        let mut connection = self.connection.clone();
+        if connection.borrow().is_none() && is_absent() {
+            return Err(BusError::NoBus);
+        }
+        let there = there(&mut connection).await?;
         let answer = there.call_method(Some(SYSTEMD), path, Some(interface), method, body);
         Ok(tokio::time::timeout(PATIENCE, answer).await.map_err(|_| BusError::Silent)??)
     }
@@ -159,6 +167,11 @@ impl Bus {
 async fn there(connection: &mut watch::Receiver<Option<Connection>>) -> Result<Connection, BusError> {
     let there = async { connection.wait_for(Option::is_some).await.ok()?.clone() };
     tokio::time::timeout(PATIENCE, there).await.ok().flatten().ok_or(BusError::Unreachable)
+}
+
+/// Whether there is no bus to connect to, which no waiting mends.
+fn is_absent() -> bool {
+    std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_none() && !Path::new(SOCKET).exists()
 }
 
 async fn connect() -> zbus::Result<(Connection, MessageStream)> {

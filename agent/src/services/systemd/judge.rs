@@ -35,6 +35,11 @@ pub(super) fn status(properties: &HashMap<String, OwnedVariant>) -> Status {
     }
 }
 
+/// Whether systemd has neither a file nor a process of it.
+pub(super) fn is_unknown(properties: &HashMap<String, OwnedVariant>) -> bool {
+    text(properties, "LoadState") == "not-found" && status(properties) == Status::Inactive
+}
+
 fn text(properties: &HashMap<String, OwnedVariant>, key: &str) -> String {
     properties.get(key).and_then(|value| value.clone().try_into().ok()).unwrap_or_default()
 }

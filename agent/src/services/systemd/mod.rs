@@ -8,7 +8,7 @@ mod judge;
 mod unit;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::sync::broadcast;
-use zbus::OwnedObjectPath;
+use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::{Service, ServiceError, ServiceName, Status, blocking, jobs::Kind, processes};
 use crate::{crash, files::Directory};
@@ -24,8 +24,8 @@ use bus::{Bus, BusError};
 
 /// Events a receiver may be behind before it has to look at everything.
 const EVENTS: usize = 256;
-/// No job lasts longer: systemd ends each by the times its unit has.
-const LONGEST: Duration = Duration::from_mins(5);
+/// Nobody waits longer for a job: systemd ends each by the times its unit has, and our callers' patience ends first.
+const LONGEST: Duration = super::PATIENCE;
 /// Where `WantedBy=multi-user.target` puts its links, below the units.
 const WANTS: &str = "multi-user.target.wants";
 
@@ -34,6 +34,9 @@ const WANTS: &str = "multi-user.target.wants";
 pub struct Settings {
     /// Where its unit files go: `/etc/systemd/system`.
     pub units: PathBuf,
+    /// Where Octavia's Python agent writes its own, of the same names: `/usr/lib/systemd/system`. They are run as they are
+    /// until a call installs ours over them, and go with a service that is removed.
+    pub upstream: PathBuf,
     /// The network namespace of the services, as a mounted file.
     pub namespace: PathBuf,
     /// The `amphora-agent` program, by a path that a new version of it has too.
@@ -143,9 +146,8 @@ impl Systemd {
     }
 
     pub(super) async fn job(&self, name: &ServiceName, kind: Kind) -> Result<(), ServiceError> {
-        let unit = self.0.settings.units.join(name.file(".service").as_str());
-        if !unit.exists() && kind != Kind::Remove {
-            return Err(ServiceError::Unknown(name.clone()));
+        if kind != Kind::Remove {
+            self.properties(name, "look for").await?;
         }
         match kind {
             Kind::Start | Kind::Restart => {
@@ -173,7 +175,14 @@ impl Systemd {
             return Err(ServiceError::NotActive(name.clone()));
         };
         let unit = self.0.settings.units.join(name.file(".service").as_str());
-        let look = move || Ok((std::fs::read_to_string(unit)?.contains(" reload-main "), processes::children(pid)?));
+        let look = move || {
+            // One of Octavia's has no such command.
+            let forks = match std::fs::read_to_string(unit) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                text => text?.contains(" reload-main "),
+            };
+            Ok((forks, processes::children(pid)?))
+        };
         let (forks, before) = blocking(look).await.map_err(ServiceError::io(name, "reload"))?;
         let since = SystemTime::now();
         self.unit_job(name, "ReloadUnit", "did not reload").await?;
@@ -190,14 +199,27 @@ impl Systemd {
         let settings = &self.0.settings;
         let unable = || ServiceError::io(name, "remove");
         let file = name.file(".service");
-        if settings.units.join(file.as_str()).exists() {
-            self.stop(name).await?;
-            crash::point("service: stopped to be removed");
-            self.manager(name, "remove", "DisableUnitFiles", &([file.as_str()].as_slice(), false)).await?;
-            crash::point("service: disabled to be removed");
+        // Also without a file of ours: it may be one of Octavia's, or run on without its file.
+        self.stop(name).await?;
+        crash::point("service: stopped to be removed");
+        let disabled = self.0.bus.manager("DisableUnitFiles", &([file.as_str()].as_slice(), false)).await;
+        match disabled {
+            Ok(_) => {}
+            Err(BusError::Refused(kind, _)) if kind == "NoSuchUnit" => {}
+            Err(error) => return Err(backend(name, "remove", &error)),
         }
-        let units = settings.units.clone();
-        blocking(move || Directory::open_or_make(&units)?.remove(&file)).await.map_err(unable())?;
+        crash::point("service: disabled to be removed");
+        let (units, upstream) = (settings.units.clone(), settings.upstream.clone());
+        let gone = move || {
+            Directory::open_or_make(&units)?.remove(&file)?;
+            if upstream.join(file.as_str()).exists()
+                && let Some(directory) = Directory::open(&upstream)?
+            {
+                directory.remove(&file)?;
+            }
+            Ok(())
+        };
+        blocking(gone).await.map_err(unable())?;
         self.manager(name, "remove", "Reload", &()).await?;
         self.reset(name).await;
         self.0.known.names().remove(name);
@@ -206,11 +228,17 @@ impl Systemd {
     }
 
     pub(super) async fn status(&self, name: &ServiceName) -> Result<Status, ServiceError> {
-        if !self.0.settings.units.join(name.file(".service").as_str()).exists() {
-            return Err(ServiceError::Unknown(name.clone()));
-        }
-        let properties = self.0.bus.properties(name).await.map_err(|e| backend(name, "look at", &e))?;
-        Ok(judge::status(&properties))
+        Ok(judge::status(&self.properties(name, "look at").await?))
+    }
+
+    /// systemd's properties of a service that it knows a unit file of, or still runs without one.
+    async fn properties(
+        &self,
+        name: &ServiceName,
+        what: &'static str,
+    ) -> Result<HashMap<String, OwnedVariant>, ServiceError> {
+        let properties = self.0.bus.properties(name).await.map_err(|e| backend(name, what, &e))?;
+        if judge::is_unknown(&properties) { Err(ServiceError::Unknown(name.clone())) } else { Ok(properties) }
     }
 
     pub(super) fn installed(&self) -> Vec<ServiceName> {

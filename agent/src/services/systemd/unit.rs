@@ -28,9 +28,8 @@ pub(super) fn render(service: &Service, namespace: &Path, agent: &Path) -> Strin
     line(&format!("Description={}", specifiers(&service.description.replace(['\n', '\\'], " "))));
     line("Requires=amphora-netns.service");
     line(&format!("After=network.target amphora-netns.service{}", units(&service.after)));
-    if !service.before.is_empty() {
-        line(&format!("Before={}", units(&service.before).trim_start()));
-    }
+    // Stopped after it when the machine goes down: clients are led elsewhere first.
+    line(&format!("Before=amphora-withdraw.service{}", units(&service.before)));
     line(&format!("StartLimitIntervalSec={}", seconds(Service::START_INTERVAL)));
     line(&format!("StartLimitBurst={}", Service::START_LIMIT));
 
@@ -89,7 +88,6 @@ fn sandbox(service: &Service, line: &mut impl FnMut(&str)) {
         "ProtectControlGroups",
         "ProtectKernelLogs",
         "ProtectKernelModules",
-        "RestrictNamespaces",
         "RestrictRealtime",
         "RestrictSUIDSGID",
         "LockPersonality",
@@ -99,9 +97,12 @@ fn sandbox(service: &Service, line: &mut impl FnMut(&str)) {
     if !sandbox.kernel_tunables {
         line("ProtectKernelTunables=yes");
     }
+    if !sandbox.namespaces {
+        line("RestrictNamespaces=yes");
+    }
     line("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET");
     line("SystemCallArchitectures=native");
-    line(&format!("SystemCallFilter={SYSTEM_CALLS}"));
+    line(&format!("SystemCallFilter={SYSTEM_CALLS}{}", if sandbox.namespaces { " @mount" } else { "" }));
     line("SystemCallErrorNumber=EPERM");
 }
 

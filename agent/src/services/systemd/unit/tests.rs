@@ -18,7 +18,7 @@ fn a_unit_has_the_order_the_checks_and_the_sandbox() {
         "Description=HAProxy of 100%%   of it all",
         "Requires=amphora-netns.service",
         "After=network.target amphora-netns.service a.service b.service",
-        "Before=octavia-keepalived.service",
+        "Before=amphora-withdraw.service octavia-keepalived.service",
         "Type=notify",
         "NetworkNamespacePath=/run/netns/amphora-haproxy",
         r#"Environment="A=x \"y\" $z %%n""#,
@@ -36,6 +36,11 @@ fn a_unit_has_the_order_the_checks_and_the_sandbox() {
         assert!(unit.lines().any(|l| l == line), "no line {line} in\n{unit}");
     }
     assert!(unit.starts_with(HEADER));
+    let confined = |unit: &str| unit.contains("RestrictNamespaces=yes") && !unit.contains("@mount");
+    assert!(confined(&unit));
+    service.sandbox.namespaces = true;
+    let unit = render(&service, Path::new("/run/netns/amphora-haproxy"), Path::new("/usr/local/bin/amphora-agent"));
+    assert!(!unit.contains("RestrictNamespaces") && unit.contains("SystemCallFilter=@system-service chroot @mount\n"));
 }
 
 #[test]
