@@ -258,13 +258,17 @@ impl Converge {
         let heard = scope.everything && have.announced.is_some();
         let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
+        let untold =
+            if withdrawn { self.untold(&to_kernel).await } else { Some("a VIP could not be withdrawn".into()) };
+        outcome.failed |= untold.is_some();
         self.failed.clone_from(&seen.troubles);
         self.stuck.clear();
         self.filter = None;
         for step in &to_kernel {
             // What could not be withdrawn stays bound.
-            if !withdrawn && matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..)) {
-                self.stay(step, "a VIP could not be withdrawn");
+            let deletes = matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..));
+            if let (true, Some(why)) = (deletes, &untold) {
+                self.stay(step, why);
                 continue;
             }
             self.step(step, &desired, &mut outcome).await;
