@@ -11,7 +11,7 @@ use std::{
 
 /// The port of BGP in the table.
 const BGP: &str = ":00B3";
-/// `TCP_ESTABLISHED`, include/net/tcp_states.h.
+/// `TCP_ESTABLISHED`, `include/net/tcp_states.h`.
 const ESTABLISHED: &str = "01";
 
 /// The addresses of peers that have not acknowledged all they were sent.
