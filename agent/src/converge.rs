@@ -44,6 +44,8 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(30);
 /// How soon a failed pass is tried again, in milliseconds; the last for ever.
 const RETRY: [u64; 5] = [100, 250, 1_000, 2_000, 5_000];
+/// The longest pause while a peer may hold a VIP that shall go.
+const UNTOLD: Duration = Duration::from_secs(1);
 /// Passes in a row without news, each of which changed something; more is two of us fighting.
 const PASSES: usize = 6;
 /// Events come in bursts, our own among them: how long to wait for the rest of one.
@@ -145,7 +147,9 @@ impl Converge {
             let (outcome, passes) = self.settle(&scope).await;
             let pause = if outcome.failed {
                 retry += 1;
-                Duration::from_millis(RETRY[(retry - 1).min(RETRY.len() - 1)])
+                let pause = Duration::from_millis(RETRY[(retry - 1).min(RETRY.len() - 1)]);
+                // A young session has told all in a few seconds, and an unplug waits for that.
+                if self.holder.is_some() { pause.min(UNTOLD) } else { pause }
             } else {
                 retry = 0;
                 RESYNC
@@ -262,13 +266,17 @@ impl Converge {
         let heard = scope.everything && have.announced.is_some();
         let mut outcome = Outcome { heard, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
+        let untold =
+            if withdrawn { self.untold(&to_kernel).await } else { Some("a VIP could not be withdrawn".into()) };
+        outcome.failed |= untold.is_some();
         self.failed.clone_from(&seen.troubles);
         self.stuck.clear();
         self.filter = None;
         for step in &to_kernel {
             // What could not be withdrawn stays bound.
-            if !withdrawn && matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..)) {
-                self.stay(step, "a VIP could not be withdrawn");
+            let deletes = matches!(step, Step::DeleteAddress(_) | Step::DeleteRule(_) | Step::DeleteRoute(..));
+            if let (true, Some(why)) = (deletes, &untold) {
+                self.stay(step, why);
                 continue;
             }
             self.step(step, &desired, &mut outcome).await;

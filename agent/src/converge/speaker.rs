@@ -46,6 +46,16 @@ impl Converge {
         }
     }
 
+    /// Why a VIP that these steps unbind may be known to a peer that was just told that it goes.
+    pub(super) async fn untold(&self, steps: &[Step]) -> Option<String> {
+        let exposed = |ip: IpAddr| self.exposed.as_ref().is_some_and(|exposed| exposed.contains_key(&ip));
+        let unbinds = |step: &Step| matches!(step, Step::DeleteAddress(a) if a.device == Device::Lo && exposed(a.ip));
+        match &self.link {
+            Some(link) if steps.iter().any(unbinds) => link.unacknowledged().await,
+            _ => None,
+        }
+    }
+
     /// Notes what peers are about to hear of.
     pub(super) fn expose(&mut self, steps: &[Step]) {
         let Some(exposed) = &mut self.exposed else { return };

@@ -39,7 +39,7 @@ struct Holder {
 
 /// How long a router may keep the routes of a session that gobgpd has lost.
 fn keeps(peer: &Peer, restart: Option<RestartTime>) -> Duration {
-    let restart = restart.map_or(0, bgp::RestartTime::seconds);
+    let restart = restart.map_or(0, RestartTime::seconds);
     Duration::from_secs(u64::from(peer.hold_time.seconds()) + u64::from(restart)) + TOLD
 }
 

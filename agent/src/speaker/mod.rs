@@ -8,6 +8,7 @@
 mod holders;
 mod keeper;
 mod process;
+mod unacked;
 mod view;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bgp::{Announcement, Asn, Change, Error, Peer, Prefix, RestartTime, Speaker, Table};
@@ -35,6 +36,13 @@ use crate::{api::error::with_causes, config::Config, crash};
 
 /// More VIPs than this are read as the whole table.
 const ONE_BY_ONE: usize = 64;
+
+/// gobgpd has written by then what it said it took.
+const WRITTEN: Duration = Duration::from_millis(20);
+/// A peer that is there has acknowledged by then: its kernel may take 40 ms, and once more after a lost packet.
+const ACKNOWLEDGED: Duration = Duration::from_millis(500);
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What the speaker shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +172,27 @@ impl Link {
             Err(error) => {
                 self.failed(&live, &error).await;
                 Some(with_causes(&error))
+            }
+        }
+    }
+
+    /// A peer that has not acknowledged what it was sent, after a moment to do so, and was perhaps not told of a
+    /// withdrawal.
+    pub async fn unacknowledged(&self) -> Option<String> {
+        let live = self.live()?;
+        let start = Instant::now();
+        loop {
+            let addresses = match unacked::unacknowledged() {
+                Ok(addresses) => addresses,
+                Err(error) => return Some(format!("nobody knows what its peers have acknowledged: {error}")),
+            };
+            let peer = live.setup.peers.iter().find(|peer| addresses.contains(&peer.address));
+            match peer {
+                None if start.elapsed() >= WRITTEN => return None,
+                Some(peer) if start.elapsed() >= ACKNOWLEDGED => {
+                    return Some(format!("{} ({}) has not acknowledged that it goes", peer.id, peer.address));
+                }
+                _ => tokio::time::sleep(LOOK).await,
             }
         }
     }

@@ -11,11 +11,16 @@ use crate::{Lab, PATIENCE, gone_before_unbound};
 
 /// Has both kernels end every BGP connection of the ToR, and refuse new ones; neither side gets to say anything.
 fn cut(tor: &Tor) {
+    block(tor, "reject with tcp reset");
+}
+
+/// Does that to every BGP packet of the ToR, either way.
+fn block(tor: &Tor, how: &str) {
     let hook = |hook: &str, nic: &str| {
         format!(
             "chain {hook} {{ type filter hook {hook} priority 0; tcp flags & rst != 0 accept; \
-             {nic} {TOR_PEERING_NIC} tcp sport 179 reject with tcp reset; \
-             {nic} {TOR_PEERING_NIC} tcp dport 179 reject with tcp reset; }};"
+             {nic} {TOR_PEERING_NIC} tcp sport 179 {how}; \
+             {nic} {TOR_PEERING_NIC} tcp dport 179 {how}; }};"
         )
     };
     let rules = format!("table inet cut {{ {} {} }}", hook("input", "iifname"), hook("output", "oifname"));
@@ -74,6 +79,22 @@ fn a_vip_unplugged_while_a_session_is_lost_is_unbound_only_when_the_router_has_b
         unplug(&mut lab);
         gone_before_unbound(&lab, &routes, &bound);
         assert_eq!(lab.speaker(), speaker, "gobgpd ran all the time");
+    }
+}
+
+/// gobgpd takes the session for up until the hold time is over, and the withdrawal as sent.
+#[test]
+fn a_vip_unplugged_before_the_loss_of_a_session_is_noticed_is_unbound_only_when_the_router_has_been_told() {
+    for kind in [TorKind::Frr, TorKind::Bird] {
+        let mut lab = Lab::new(&format!("silent-{kind:?}").to_lowercase(), kind, true);
+        let [routes, bound] = watches(&lab);
+        block(lab.tor(), "drop");
+        let reply = lab.api.unplug_vip(lab.vip.v4.into()).unwrap();
+        assert_eq!(reply.status, 500, "{}", reply.text());
+        assert!(reply.text().contains("still bound"), "{}", reply.text());
+        mend(lab.tor());
+        unplug(&mut lab);
+        gone_before_unbound(&lab, &routes, &bound);
     }
 }
 
