@@ -29,9 +29,10 @@ const LOOK: Duration = Duration::from_millis(10);
 const CONFIG_TEST: i32 = 5;
 const CONFIG_TEST_SECURITY: i32 = 6;
 
-/// Without this every configuration of Octavia's is a security violation, and what else is wrong is hidden in the exit
-/// code behind it.
-const PRELUDE: &str = "global_defs {\n  script_user root\n  enable_script_security\n}\n";
+/// Without the user every configuration of Octavia's is a security violation, and what else is wrong is hidden in the exit
+/// code behind it. Without a router id it looks its host's name up to make one (`init_global_data` in its
+/// `core/global_data.c`), and waits for name servers that the VIP's network has no way to: 5 s for each try of each.
+const PRELUDE: &str = "global_defs {\n  script_user root\n  enable_script_security\n  router_id amphora\n}\n";
 
 /// The complaints that are about the text. keepalived complains as loudly of what is as the controller wants it (a pool
 /// without members) or comes later (the NIC, a script), and each release finds more words; what is not of these is taken.
@@ -189,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_complaint_names_the_clients_line_and_comes_once() {
-        let said = "(Line 5) Unknown keyword 'garbage'\n(/dev/stdin: Line 5) Unknown keyword 'garbage'\n\
-                    There are 1 missing '}'s or extra '{'s\n(/dev/stdin: Line 5) Unknown keyword 'garbage'\n";
+        let said = "(Line 6) Unknown keyword 'garbage'\n(/dev/stdin: Line 6) Unknown keyword 'garbage'\n\
+                    There are 1 missing '}'s or extra '{'s\n(/dev/stdin: Line 6) Unknown keyword 'garbage'\n";
         assert_eq!(complaints(said), "(Line 1) Unknown keyword 'garbage'\nThere are 1 missing '}'s or extra '{'s");
     }
 
