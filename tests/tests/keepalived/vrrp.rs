@@ -1,7 +1,9 @@
 //! The VRRP calls where keepalived holds the VIP.
 
+use std::net::{SocketAddr, UdpSocket};
+
 use lab::octavia::call;
-use lab::wait_for;
+use lab::{Family, wait_for};
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, VRRP, holds_vip, keepalived_pid, plug, put, start, stock, vrrp_configs};
@@ -119,4 +121,27 @@ fn keepalived_outlives_the_agent_and_a_refused_upload_leaves_the_old_one() {
     assert_eq!(put(&mut api, "/1.0/vrrp/start", "").unwrap().json()["details"], "keepalived reloaded");
     assert_eq!(keepalived_pid(amphora), pid, "found again");
     assert!(holds_vip(amphora), "neither the agent's end nor a start takes the VIP away");
+}
+
+#[test]
+fn an_upload_asks_no_name_server() {
+    let test = "an_upload_asks_no_name_server";
+    let fabric = stock("resolver", 1);
+    let Some(configs) = vrrp_configs(test, &fabric) else { return };
+    let (amphora, tor) = (&fabric.amphorae[0], &fabric.tors[0]);
+    let mut api = start(amphora);
+    plug(amphora, &mut api);
+    // One that hears and never answers, as of an amphora whose management network is out of the VIP's reach.
+    let server = SocketAddr::new(tor.frontend(Family::V4), 53);
+    amphora.node().run(["rm", "-f", "/etc/resolv.conf"]).unwrap();
+    let resolver = format!("nameserver {}\n", server.ip());
+    amphora.node().write_file("/etc/resolv.conf", resolver, 0o644).unwrap();
+    let socket = tor.node().within(|| UdpSocket::bind(server)).unwrap().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let asked = || socket.recv(&mut [0; 512]).map(drop);
+    put(&mut api, "/1.0/vrrp/upload", configs[0].clone()).unwrap().success().unwrap();
+    assert!(asked().is_err(), "it waits for the answer before it looks at the configuration");
+    // The service itself does, for its configuration is the controller's.
+    put(&mut api, "/1.0/vrrp/start", "").unwrap().success().unwrap();
+    wait_for("keepalived asks", PATIENCE, asked).unwrap();
 }
