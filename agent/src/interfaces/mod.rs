@@ -127,7 +127,7 @@ fn written(own: &Directory) -> io::Result<BTreeSet<Name>> {
 }
 
 fn remember(own: &Directory, files: &BTreeSet<Name>) -> io::Result<()> {
-    let text: String = files.iter().map(|file| format!("{}\n", file.as_str())).collect();
+    let text: String = files.iter().flat_map(|file| [file.as_str(), "\n"]).collect();
     if text.is_empty() && own.read(&name(WRITTEN))?.is_none() {
         return Ok(());
     }

@@ -250,7 +250,7 @@ fn an_ipv6_vip_that_somebody_else_has_is_tried_again_and_takes_nothing_down_with
     // The calls after it work as well.
     plugged(&plug(&mut api, &port(&json!([fixed("10.1.0.5", "10.1.0.0/24")]))), "Plugged on interface eth2");
     other.ip("addr del 2001:db8:2::77/64 dev eth0").unwrap();
-    let healed = || if inside().contains(v6) { Ok(()) } else { Err(inside()) };
+    let healed = || if inside().contains(v6) { Ok(()) } else { Err(format!("{:#?}", inside())) };
     wait_for("the VIP is usable", 2 * PATIENCE, healed).unwrap();
     let failed = site.inside().run(["ip", "addr", "show", "dev", "eth1", "dadfailed"]).unwrap();
     assert_eq!(failed, "");
