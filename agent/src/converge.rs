@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use bgp::Prefix;
 use files::Files;
 use futures_util::StreamExt as _;
 use netns::Mac;
@@ -31,10 +32,11 @@ use crate::{
     api::error::with_causes,
     config::Config,
     crash,
+    health::{self, Gates, vip::Decision},
     kernel::{Applied, Kernel, Seen},
     owner::{Dirty, Shared},
     plan::{Device, Have, Step, Want, kept, plan},
-    resolve::{self, Policy},
+    resolve::{self, Announcements, Policy},
     speaker::Link,
     state::{Desired, VipMode},
 };
@@ -43,6 +45,9 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(30);
 /// How soon a failed pass is tried again, in milliseconds; the last for ever.
 const RETRY: [u64; 5] = [100, 250, 1_000, 2_000, 5_000];
+/// How long after the agent's start a new speaker waits with its sessions for VIPs whose gates are not known yet: with
+/// graceful restart a peer has kept their routes, and drops them when it is told all and they are not among it.
+const UNDECIDED: Duration = Duration::from_secs(10);
 /// Passes in a row without news, each of which changed something; more is two of us fighting.
 const PASSES: usize = 6;
 /// Events come in bursts, our own among them: how long to wait for the rest of one.
@@ -60,6 +65,10 @@ pub struct Converge {
     policy: Policy,
     /// Absent without `[bgp]`.
     link: Option<Link>,
+    /// The gates of own VIPs.
+    gates: health::Watch,
+    /// As they were when the last pass was decided on.
+    heeded: Arc<Gates>,
     teller: Teller,
     /// What the kernel last said, until an event says it is old.
     seen: Option<Seen>,
@@ -73,12 +82,13 @@ pub struct Converge {
     /// The bound VIPs that peers may have heard of, with the life of the speaker in which they first did; 0 for those
     /// that were bound before this agent. Absent before the first look.
     exposed: Option<BTreeMap<IpAddr, u64>>,
+    started: Instant,
 }
 
 /// What a pass looks at.
 #[derive(Debug)]
 struct Scope {
-    /// What has been committed.
+    /// What has been committed, and the VIPs whose gates have turned.
     dirty: Dirty,
     /// Not only that, but everything held here and there.
     everything: bool,
@@ -97,6 +107,8 @@ struct Outcome {
     refused: Option<String>,
     /// The speaker said all it announces, and was told the rest.
     heard: bool,
+    /// A VIP may yet be announced, for which peers that kept its route over a restart are worth waiting for.
+    undecided: bool,
 }
 
 impl Converge {
@@ -106,13 +118,30 @@ impl Converge {
         kernel: Kernel,
         config: watch::Receiver<Arc<Config>>,
         link: Option<Link>,
+        gates: health::Watch,
     ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
         let (failed, stuck, exposed, filter) = Default::default();
         let policy = Policy::of(&config.borrow());
-        let files = Files::default();
+        let (files, heeded) = (Files::default(), Arc::default());
         (
-            Self { shared, kernel, config, policy, link, teller, seen: None, failed, stuck, exposed, filter, files },
+            Self {
+                shared,
+                kernel,
+                config,
+                policy,
+                link,
+                gates,
+                heeded,
+                teller,
+                seen: None,
+                failed,
+                stuck,
+                exposed,
+                filter,
+                files,
+                started: Instant::now(),
+            },
             progress,
         )
     }
@@ -132,7 +161,7 @@ impl Converge {
                 Duration::from_millis(RETRY[(retry - 1).min(RETRY.len() - 1)])
             } else {
                 retry = 0;
-                RESYNC
+                if outcome.undecided { UNDECIDED } else { RESYNC }
             };
             let again = Instant::now() + pause;
             let all = loop {
@@ -146,6 +175,7 @@ impl Converge {
                         stale.get_or_insert_with(|| Instant::now() + burst);
                     }
                     () = events::changed(&mut speaker_news) => break true,
+                    Ok(()) = self.gates.changed() => break false,
                     Ok(()) = self.config.changed() => break true,
                     () = tokio::time::sleep_until(stale.unwrap_or(again).min(again)) => break true,
                 }
@@ -183,13 +213,20 @@ impl Converge {
 
     /// What has been committed since the last pass, or everything. A plug that came or went may open or
     /// close the gate of any registration.
-    fn scope(&self, everything: bool) -> Scope {
+    fn scope(&mut self, everything: bool) -> Scope {
         let mut dirty = self.shared.take_dirty();
-        let everything = everything || dirty.plugs;
+        let gates = self.gates.borrow_and_update().clone();
+        dirty.vips.extend(gates.changed(&self.heeded).into_iter().filter_map(|vip| Prefix::try_from(vip).ok()));
+        self.heeded = gates;
+        // What is to stay as it is can only be told from what is announced, and a pass over a few VIPs does not ask.
+        let held = |vip: &Prefix| matches!(self.heeded.decision(vip.address()), Decision::Hold(_));
+        let everything = everything || dirty.plugs || (self.policy.gated && dirty.vips.iter().any(held));
         if everything {
             dirty.plugs = true;
             self.shared.read(|d| dirty.vips.extend(d.registrations.keys()));
             self.shared.leaving(|l| dirty.vips.extend(l.keys()));
+            let own = self.shared.read(|d| resolve::routed(d).map(|s| s.vip).collect::<Vec<_>>());
+            dirty.vips.extend(own.into_iter().filter_map(|vip| Prefix::try_from(vip).ok()));
         }
         Scope { dirty, everything }
     }
@@ -213,9 +250,9 @@ impl Converge {
         };
         // What the NICs got by themselves has a say in what is wanted.
         let mut want = resolve::kernel(&desired, &seen.facts, &self.policy);
-        let registrations = dirty.vips.iter().filter_map(|v| desired.registrations.get(v));
-        let (open, closed) = resolve::announcements(registrations, &desired, &seen.facts, &self.policy);
-        want.announced = open;
+        let own = resolve::own(&desired, &seen.facts, &self.policy);
+        let registrations = dirty.vips.iter().filter_map(|v| desired.registrations.get(v).or_else(|| own.get(v)));
+        let announcements = Announcements::of(registrations, &desired, &seen.facts, &self.policy, &self.heeded);
 
         let mut have = seen.have.clone();
         if !scope.everything {
@@ -227,6 +264,10 @@ impl Converge {
         }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };
+        let announced = |vip: &Prefix| have.announced.as_ref().is_some_and(|held| held.contains_key(vip));
+        let undecided = announcements.held.keys().any(|vip| !announced(vip));
+        let (open, closed) = announcements.beside(announced);
+        want.announced = open;
         have.stale = scope.everything && self.is_stale(&want, &have).await;
         let steps = plan(&want, &have);
         let (to_kernel, to_speaker): (Vec<_>, Vec<_>) =
@@ -236,8 +277,9 @@ impl Converge {
 
         let paths = self.config.borrow().paths.clone();
         let files = scope.everything.then(|| self.files.write(&desired, &self.policy, &paths)).flatten();
-        let heard = scope.everything && have.announced.is_some();
-        let mut outcome = Outcome { heard, ..Outcome::default() };
+        let undecided = undecided && self.started.elapsed() < UNDECIDED;
+        let heard = scope.everything && have.announced.is_some() && !undecided;
+        let mut outcome = Outcome { heard, undecided, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
         self.failed.clone_from(&seen.troubles);
         self.stuck.clear();
@@ -256,6 +298,7 @@ impl Converge {
         if scope.everything {
             outcome.failed |= have.stale && kept(&want, &have).next().is_some();
             self.report_kernel(&want, &have);
+            self.teller.own(own);
         }
         let facts = seen.facts.clone();
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);

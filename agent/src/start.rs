@@ -18,6 +18,7 @@ use crate::{
     deadman::{self, Lock},
     dhcp,
     haproxy::Haproxy,
+    health::{self, Health, Leaver, stopping::Stopping},
     heartbeat::Heartbeats,
     interfaces::import,
     kernel::{Kernel, NAMESPACE},
@@ -127,11 +128,18 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         let (l, v, k) = Link::start(running.subscribe());
         (link, view, keeper) = (Some(l), Some(v), Some(k));
     }
-    let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
+    let (judged, gates) = health::channel();
+    let (converge, progress) =
+        Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link, gates.clone());
     let mut converge = tokio::spawn(converge.run());
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
     let services = services(runner, &directory).map_err(StartError::Services)?;
+    let (desired, stopping) = (owner.shared().clone(), Stopping::default());
+    let leaver = Leaver::new(gates.clone(), stopping.clone(), progress.clone());
+    let health =
+        Health::new(running.subscribe(), desired, kernel.clone(), progress.clone(), &services, stopping, judged);
+    let mut health = tokio::spawn(health.run());
     tokio::spawn(dhcp::resume(services.clone(), kernel.clone(), owner.shared().read(Clone::clone)));
 
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
@@ -143,7 +151,8 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         progress,
         kernel,
         speaker: view,
-        haproxy: Haproxy::new(services.clone(), inside),
+        haproxy: Haproxy::new(services.clone(), inside, leaver),
+        gates,
         services: services.clone(),
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
@@ -166,6 +175,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(running.clone()),
             _ = &mut converge => return Err(StartError::Task("converging")),
+            _ = &mut health => return Err(StartError::Task("health")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
             () = ended(heartbeats.thread()) => return Err(StartError::Task("heartbeats'")),

@@ -156,7 +156,7 @@ fn a_process_that_is_back_answers_for_itself() {
     assert!(vip.is_to_be_asked());
     assert!(matches!(vip.decide(&SETTINGS, started, now), Decision::Hold(why) if why.contains("socket is not known")));
     // One answer is enough for a new one, where the old one would have needed two.
-    vip.observe(&readings([(Gate::Socket, Verdict::Pass)]), &SETTINGS, now);
+    vip.observe(&readings([(Gate::Socket, Verdict::Pass), (Gate::Members, Verdict::Pass)]), &SETTINGS, now);
     assert_eq!(vip.decide(&SETTINGS, started, now), Decision::Announce);
 }
 
@@ -167,7 +167,7 @@ fn a_gate_tells_since_when_it_is_as_it_is() {
     let later = then + MINUTE;
     vip.observe(&all(Verdict::Pass), &SETTINGS, later);
     assert_eq!(of(&vip, Gate::Listener), (Some(true), then));
-    vip.observe(&readings([(Gate::Listener, Verdict::Fail), (Gate::Gateway, Verdict::Fail)]), &SETTINGS, later);
+    vip.observe(&readings([(Gate::Listener, Verdict::Fail), (Gate::Members, Verdict::Fail)]), &SETTINGS, later);
     assert_eq!(of(&vip, Gate::Listener), (Some(false), later));
-    assert_eq!(of(&vip, Gate::Gateway), (Some(true), then), "one bad answer of three");
+    assert_eq!(of(&vip, Gate::Members), (Some(true), then), "one bad answer of three");
 }
