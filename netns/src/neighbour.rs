@@ -44,8 +44,9 @@ pub enum Neighbour {
 impl Network {
     /// What the kernel knows of `ip` on the link.
     pub async fn neighbour(&self, index: u32, ip: IpAddr) -> Result<Neighbour> {
-        let message = RouteNetlinkMessage::GetNeighbour(message(index, ip));
-        let answer = match self.get(message).await {
+        let mut message = message(index, ip);
+        message.header.kind = RouteType::Unspec; // the kernel refuses a question that says more (`neigh_valid_get_req`)
+        let answer = match self.get(RouteNetlinkMessage::GetNeighbour(message)).await {
             Ok(answer) => answer,
             Err(refusal) if refusal.kind == Kind::Missing => return Ok(Neighbour::Unknown),
             Err(refusal) => return Err(refusal.of("look at neighbour", format!("{ip} on link {index}"))),

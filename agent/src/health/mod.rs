@@ -70,6 +70,15 @@ impl Gates {
         self.0.get(&vip).map_or_else(unknown, |judged| judged.decision.clone())
     }
 
+    /// Why a VIP is not to be announced now, by its gates; `None` where it is, or where it has none.
+    #[must_use]
+    pub fn why(&self, vip: IpAddr) -> Option<String> {
+        match &self.0.get(&vip)?.decision {
+            Decision::Announce => None,
+            Decision::Hold(why) | Decision::Withdraw(why) => Some(why.clone()),
+        }
+    }
+
     /// The VIPs of which something else shall become than `before`; a word of a reason is nothing else.
     #[must_use]
     pub fn changed(&self, before: &Self) -> Vec<IpAddr> {

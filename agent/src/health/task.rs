@@ -228,10 +228,14 @@ impl Health {
         self.told.send_if_modified(|held| {
             let changed = gates.changed(held);
             for vip in &changed {
+                let was = held.0.get(vip).map(|judged| &judged.decision);
                 match gates.0.get(vip).map(|judged| &judged.decision) {
                     Some(Decision::Announce) => tracing::info!(%vip, "fit to be announced"),
                     Some(Decision::Hold(why)) => tracing::info!(%vip, why, "its announcement stays as it is"),
-                    Some(Decision::Withdraw(why)) => tracing::warn!(%vip, why, "not fit to be announced"),
+                    Some(Decision::Withdraw(why)) if was == Some(&Decision::Announce) => {
+                        tracing::warn!(%vip, why, "not fit to be announced any more");
+                    }
+                    Some(Decision::Withdraw(why)) => tracing::info!(%vip, why, "not fit to be announced"),
                     None => {}
                 }
             }

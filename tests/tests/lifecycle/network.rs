@@ -49,7 +49,9 @@ fn too_few_members_withdraw_and_enough_announce() {
     site.wait_announced();
     let watch = site.tor().watch_routes().unwrap();
     // Half of them is still enough.
-    members[..2].iter().for_each(|m| drop(m.kill_and_wait().unwrap()));
+    for member in &members[..2] {
+        member.kill_and_wait().unwrap();
+    }
     wait_for("two members are down", PATIENCE, || match evidence(&site, &mut api) {
         said if said.starts_with("2 of 4") => Ok(()),
         said => Err(said),
@@ -57,7 +59,7 @@ fn too_few_members_withdraw_and_enough_announce() {
     .unwrap();
     assert!(site.is_announced());
     let third = Instant::now();
-    drop(members[2].kill_and_wait().unwrap());
+    members[2].kill_and_wait().unwrap();
     let gone = lost(&watch, vip).duration_since(third);
     assert!(site.wait_gate(&mut api, "members", false).contains("members_high = 75"), "{}", evidence(&site, &mut api));
     // Half is not enough again.

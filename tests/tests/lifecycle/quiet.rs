@@ -44,7 +44,7 @@ fn reloads_under_load_fail_no_request_and_send_no_update() {
 #[test]
 fn an_agent_that_is_killed_or_stopped_and_comes_back_sends_nothing() {
     for kind in [TorKind::Bird, TorKind::Frr] {
-        let (site, mut api) = Site::announced(&format!("lifecycle-agent-{kind:?}"), kind, "");
+        let (site, _) = Site::announced(&format!("lifecycle-agent-{kind:?}"), kind, "");
         let capture = site.capture();
         for gentle in [false, true] {
             if gentle {
@@ -52,7 +52,7 @@ fn an_agent_that_is_killed_or_stopped_and_comes_back_sends_nothing() {
             } else {
                 site.amphora().kill_agent().unwrap()
             }
-            api = site.start_agent();
+            let mut api = site.start_agent();
             site.wait_gate(&mut api, "socket", true);
             // Through the hold-down, to a verdict of its own.
             let announces = || match site.why(&mut api, Family::V4) {
@@ -78,7 +78,7 @@ fn a_haproxy_that_died_with_its_agent_is_withdrawn_when_the_agent_is_back() {
     let (site, _) = Site::announced("lifecycle-both", TorKind::Bird, "");
     site.amphora().kill_agent().unwrap();
     let watch = site.tor().watch_routes().unwrap();
-    site.haproxies().into_iter().take(1).for_each(|pid| drop(site.kill(pid)));
+    site.kill(site.haproxies()[0]);
     assert!(site.is_announced(), "nobody judges");
     // The new agent starts haproxy again: whichever it is first, what is announced is served in the end.
     let mut api = site.start_agent();

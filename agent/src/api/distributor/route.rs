@@ -170,12 +170,17 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
         },
         None => Default::default(),
     };
+    let gates = app.gates.borrow().clone();
     app.progress.read(|report| {
         let registered = held.iter().map(|r| (r, Route::reported(r, report, &announced)));
         let of_listeners = own.iter().map(|r| (r, Route::reported(r, report, &announced).of_listener()));
         let shown = registered.chain(of_listeners).map(|(r, mut route)| {
             if let (Some(why), ProvisioningStatus::PendingCreate) = (&why, route.provisioning_status) {
                 route.reason = Some(why.clone());
+            }
+            // Newer than what the last pass met.
+            if !announced.contains(&r.vip) {
+                route.reason = gates.why(r.vip.address()).or(route.reason);
             }
             route.with_peers(r.vip, &app.policy.peers, &advertised)
         });

@@ -87,14 +87,13 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
         return Err(ApiError::new(Status::NotFound, "The VIP is neither plugged nor registered", fix));
     }
     let judged = app.gates.borrow().0.get(&vip).cloned();
-    let (verdict, held_back) = match judged.as_ref().map(|judged| &judged.decision) {
-        None => (None, None),
-        Some(Decision::Announce) => (Some(Verdict::Announce), None),
-        Some(Decision::Hold(why)) => (Some(Verdict::Hold), Some(why.clone())),
-        Some(Decision::Withdraw(why)) => (Some(Verdict::Withdraw), Some(why.clone())),
-    };
+    let verdict = judged.as_ref().map(|judged| match &judged.decision {
+        Decision::Announce => Verdict::Announce,
+        Decision::Hold(_) => Verdict::Hold,
+        Decision::Withdraw(_) => Verdict::Withdraw,
+    });
     let announced = app.progress.read(|report| report.announced.contains(&prefix));
-    let reason = route.as_ref().and_then(Route::reason).or(held_back.filter(|_| !announced)).or_else(|| match mode {
+    let reason = route.as_ref().and_then(Route::reason).or_else(|| match mode {
         Some(VipMode::Anycast) if route.is_none() && app.speaker.is_none() => Some("BGP is not configured".to_owned()),
         Some(VipMode::Anycast) if route.is_none() && app.policy.gated => {
             Some("the front-end NIC has no address of the VIP's family to be its next hop".to_owned())
