@@ -11,6 +11,7 @@
 mod events;
 mod files;
 mod report;
+mod scope;
 mod speaker;
 
 use std::{
@@ -26,15 +27,16 @@ use futures_util::StreamExt as _;
 use netns::Mac;
 use report::Teller;
 pub use report::{Progress, Report, Unready};
+use scope::{Scope, narrow};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::error::with_causes,
     config::Config,
     crash,
-    health::{self, Gates, vip::Decision},
+    health::{self, Gates},
     kernel::{Applied, Kernel, Seen},
-    owner::{Dirty, Shared},
+    owner::Shared,
     plan::{Device, Have, Step, Want, kept, plan},
     resolve::{self, Announcements, Policy},
     speaker::Link,
@@ -83,15 +85,6 @@ pub struct Converge {
     /// that were bound before this agent. Absent before the first look.
     exposed: Option<BTreeMap<IpAddr, u64>>,
     started: Instant,
-}
-
-/// What a pass looks at.
-#[derive(Debug)]
-struct Scope {
-    /// What has been committed, and the VIPs whose gates have turned.
-    dirty: Dirty,
-    /// Not only that, but everything held here and there.
-    everything: bool,
 }
 
 /// What a pass came to.
@@ -209,26 +202,6 @@ impl Converge {
             link.settle().await;
         }
         (outcome, passes)
-    }
-
-    /// What has been committed since the last pass, or everything. A plug that came or went may open or
-    /// close the gate of any registration.
-    fn scope(&mut self, everything: bool) -> Scope {
-        let mut dirty = self.shared.take_dirty();
-        let gates = self.gates.borrow_and_update().clone();
-        dirty.vips.extend(gates.changed(&self.heeded).into_iter().filter_map(|vip| Prefix::try_from(vip).ok()));
-        self.heeded = gates;
-        // What is to stay as it is can only be told from what is announced, and a pass over a few VIPs does not ask.
-        let held = |vip: &Prefix| matches!(self.heeded.decision(vip.address()), Decision::Hold(_));
-        let everything = everything || dirty.plugs || (self.policy.gated && dirty.vips.iter().any(held));
-        if everything {
-            dirty.plugs = true;
-            self.shared.read(|d| dirty.vips.extend(d.registrations.keys()));
-            self.shared.leaving(|l| dirty.vips.extend(l.keys()));
-            let own = self.shared.read(|d| resolve::routed(d).map(|s| s.vip).collect::<Vec<_>>());
-            dirty.vips.extend(own.into_iter().filter_map(|vip| Prefix::try_from(vip).ok()));
-        }
-        Scope { dirty, everything }
     }
 
     async fn pass(&mut self, scope: &Scope) -> Outcome {
@@ -386,18 +359,6 @@ impl Converge {
         if let Step::DeleteAddress(address) = step {
             self.stuck.insert(address.ip, why.to_owned());
         }
-    }
-}
-
-/// The part of the state a pass over a few registrations needs: all but the other registrations.
-fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
-    let some = dirty.vips.iter().filter_map(|v| desired.registrations.get_key_value(v));
-    Desired {
-        plugs: desired.plugs.clone(),
-        networks: desired.networks.clone(),
-        registrations: some.map(|(v, r)| (*v, r.clone())).collect(),
-        firewall: desired.firewall.clone(),
-        silenced: desired.silenced,
     }
 }
 

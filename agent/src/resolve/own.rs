@@ -106,3 +106,6 @@ impl Announcements {
         (open, closed)
     }
 }
+
+#[cfg(test)]
+mod tests;

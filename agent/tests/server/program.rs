@@ -74,7 +74,7 @@ fn a_bad_configuration_is_exit_78_with_every_problem() {
         for problem in [
             "a.conf:2: [haproxy_amphora] bind_port",
             "bgp.conf:2: [distributor] vip_mode",
-            "bgp.conf:3: [distributor] rise",
+            "bgp.conf:3: [distributor] haproxy_policy",
             "bgp.conf:5: [bgp] local_as",
         ] {
             assert!(told.contains(problem), "{problem}: {told}");

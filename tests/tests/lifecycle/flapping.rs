@@ -12,7 +12,7 @@ const MOST: usize = 6;
 
 #[test]
 fn a_haproxy_that_dies_all_the_time_loses_its_route_six_times_a_minute_at_most() {
-    let (site, mut api) = Site::announced("lifecycle-flapping", TorKind::Bird, "");
+    let (site, _) = Site::announced("lifecycle-flapping", TorKind::Bird, "");
     let watch = site.tor().watch_routes().unwrap();
     let capture = site.capture();
     let start = Instant::now();
@@ -25,7 +25,8 @@ fn a_haproxy_that_dies_all_the_time_loses_its_route_six_times_a_minute_at_most()
         // Slower than what makes the supervisor give up.
         std::thread::sleep(Duration::from_millis(2_500));
     }
-    let said = site.why(&mut api, Family::V4);
+    // The connection from the start has been idle for too long.
+    let said = site.why(&mut site.amphora().api().unwrap(), Family::V4);
     let vip = format!("Deleted {} ", site.vip.v4);
     let losses = watch.so_far().iter().filter(|event| event.line.starts_with(&vip)).count();
     let updates = capture.stop().unwrap().count(UPDATES).unwrap();

@@ -10,6 +10,8 @@ use lab::{Family, TorKind};
 use crate::support::{PORT, Site, UPDATES};
 
 const RELOADS: usize = 20;
+/// FRR takes its route-maps into use 5 s after its start and then asks for all routes again (ROUTE-REFRESH).
+const FRR_ASKS: Duration = Duration::from_secs(7);
 
 #[test]
 fn reloads_under_load_fail_no_request_and_send_no_update() {
@@ -45,6 +47,9 @@ fn reloads_under_load_fail_no_request_and_send_no_update() {
 fn an_agent_that_is_killed_or_stopped_and_comes_back_sends_nothing() {
     for kind in [TorKind::Bird, TorKind::Frr] {
         let (site, _) = Site::announced(&format!("lifecycle-agent-{kind:?}"), kind, "");
+        if kind == TorKind::Frr {
+            thread::sleep(FRR_ASKS);
+        }
         let capture = site.capture();
         for gentle in [false, true] {
             if gentle {
