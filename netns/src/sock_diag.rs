@@ -1,4 +1,4 @@
-//! The sockets of a namespace, asked of the kernel (sock_diag(7)) rather than read from `/proc/net/tcp`, which lists
+//! The sockets of a namespace, asked of the kernel (`sock_diag(7)`) rather than read from `/proc/net/tcp`, which lists
 //! every connection to find the few sockets that listen.
 
 use std::{

@@ -29,6 +29,7 @@ pub(super) fn gates(reader: &mut Reader<'_>) -> Option<Gates> {
 }
 
 /// The outer `None` is a problem, now noted; the inner one says that members are no gate.
+#[expect(clippy::option_option, reason = "every reader's `None` is a problem")]
 fn members(reader: &mut Reader<'_>) -> Option<Option<Watermarks>> {
     let low = reader.number(SECTION, "members_low", 0_u8, 100);
     if !reader.written(SECTION, "members_high") {

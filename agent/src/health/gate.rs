@@ -130,7 +130,7 @@ impl State {
         };
         self.contrary += 1;
         if self.contrary < needed {
-            self.evidence.push_str(&format!(" ({} of {needed} that turn it)", self.contrary));
+            self.evidence = format!("{} ({} of {needed} that turn it)", self.evidence, self.contrary);
             return;
         }
         *self =

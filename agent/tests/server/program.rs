@@ -67,7 +67,7 @@ fn a_bad_configuration_is_exit_78_with_every_problem() {
         let output = run(
             flags,
             "[haproxy_amphora]\nbind_port = x\n",
-            "[distributor]\nvip_mode = x\nrise = 3\n[bgp]\nlocal_as = 0\n",
+            "[distributor]\nvip_mode = x\nhaproxy_policy = x\n[bgp]\nlocal_as = 0\n",
         );
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{flags:?}: {told}");

@@ -6,7 +6,7 @@ use lab::{Family, TorKind};
 
 use crate::support::{Site, UPDATES};
 
-const LASTS: Duration = Duration::from_secs(60);
+const LASTS: Duration = Duration::from_mins(1);
 /// The damping's promise (`agent/src/health/vip/tests.rs`).
 const MOST: usize = 6;
 

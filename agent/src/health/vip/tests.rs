@@ -6,7 +6,7 @@ use crate::health::gate::Verdict;
 const ALL: [Gate; 7] =
     [Gate::Process, Gate::Listener, Gate::Socket, Gate::Bound, Gate::Carrier, Gate::Gateway, Gate::Members];
 const SETTINGS: Settings = Settings { counts: Counts { rise: 2, fall: 3 }, hold_down: Duration::from_secs(3) };
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn readings(verdicts: impl IntoIterator<Item = (Gate, Verdict)>) -> BTreeMap<Gate, Reading> {
     verdicts.into_iter().map(|(gate, verdict)| (gate, Reading::new(verdict, "seen"))).collect()
