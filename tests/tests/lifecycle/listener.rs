@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lab::{Family, TorKind, wait_for};
 use serde_json::Value;
 
-use crate::support::{BOTH, LB, PATIENCE, Site, found, lost};
+use crate::support::{BOTH, LB, PATIENCE, Site, act, found, lost};
 
 const BOTH_TORS: [TorKind; 2] = [TorKind::Bird, TorKind::Frr];
 /// What FRR itself takes from an UPDATE to the kernel's route.
@@ -28,7 +28,7 @@ fn a_vip_is_announced_when_its_listener_starts_and_withdrawn_before_it_is_stoppe
 
         let watch = site.tor().watch_routes().unwrap();
         std::thread::sleep(HOLD_DOWN); // of the agent, which has just started
-        site.act(&mut api, "start");
+        act(&mut api, "start");
         let started = Instant::now();
         let announced = found(&watch, vip).saturating_duration_since(started);
         site.wait_announced();
@@ -49,7 +49,7 @@ fn a_vip_is_announced_when_its_listener_starts_and_withdrawn_before_it_is_stoppe
 
         // What clients are refused by the socket that is gone was never sent there by the ToR.
         let before = Instant::now();
-        site.act(&mut api, "stop");
+        act(&mut api, "stop");
         let stopped = Instant::now();
         let withdrawn = lost(&watch, vip);
         site.wait_withdrawn();
@@ -87,13 +87,13 @@ fn what_is_registered_meets_the_same_gates_and_a_silenced_amphora_stays_silent()
     let amphora = site.amphora();
     let (vip, hop) = (site.vip.v4.into(), amphora.frontend(Family::V4));
     api.register(amphora.id(), vip, hop, None).unwrap().success().unwrap();
-    site.act(&mut api, "stop");
+    act(&mut api, "stop");
     site.wait_withdrawn();
     let listed = api.amphorae().unwrap().json();
     let registered = listed.as_array().unwrap().iter().find(|r| r["origin"] == "api").cloned().unwrap();
     assert_eq!(registered["provisioning_status"], "PENDING_CREATE", "{registered}");
     assert!(registered["reason"].as_str().unwrap().contains("is stopped"), "{registered}");
-    site.act(&mut api, "start");
+    act(&mut api, "start");
     site.wait_announced();
     api.unregister(amphora.id(), "").unwrap().success().unwrap();
     site.wait_announced();

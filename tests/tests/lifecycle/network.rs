@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lab::{TorKind, wait_for};
 
-use crate::support::{LB, PATIENCE, Site, found, lost};
+use crate::support::{LB, PATIENCE, Site, act, found, lost};
 
 #[test]
 fn a_cut_wire_and_a_silent_gateway_withdraw_and_their_return_announces() {
@@ -39,13 +39,11 @@ fn too_few_members_withdraw_and_enough_announce() {
     let options = "members_low = 50\nmembers_high = 75\ncheck_interval = 200";
     let (site, mut api) = Site::new("lifecycle-members", TorKind::Bird, options);
     let vip = site.vip.v4.into();
-    let mut text = "backend pool:listener\n    mode http\n".to_owned();
-    for n in 1..=4 {
-        text += &format!("    server m{n} 127.0.0.{}:8080 check inter 200ms fall 1 rise 1\n", n + 1);
-    }
+    let server = |n: u8| format!("    server m{n} 127.0.0.{}:8080 check inter 200ms fall 1 rise 1\n", n + 1);
+    let text = "backend pool:listener\n    mode http\n".to_owned() + &[1, 2, 3, 4].map(server).concat();
     site.upload(&mut api, &text);
     let members: Vec<_> = (1..=4_u8).map(|n| start(&site, n)).collect();
-    site.act(&mut api, "start");
+    act(&mut api, "start");
     site.wait_announced();
     let watch = site.tor().watch_routes().unwrap();
     // Half of them is still enough.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lab::traffic;
 use lab::{Family, TorKind};
 
-use crate::support::{PORT, Site, UPDATES};
+use crate::support::{PORT, Site, UPDATES, act};
 
 const RELOADS: usize = 20;
 /// FRR takes its route-maps into use 5 s after its start and then asks for all routes again (ROUTE-REFRESH).
@@ -30,7 +30,7 @@ fn reloads_under_load_fail_no_request_and_send_no_update() {
         });
         for round in 0..RELOADS {
             site.upload(&mut api, &format!("backend b{round}\n    mode http\n"));
-            site.act(&mut api, "reload");
+            act(&mut api, "reload");
         }
         over.store(true, Ordering::Relaxed);
         clients.join().unwrap()
@@ -53,9 +53,9 @@ fn an_agent_that_is_killed_or_stopped_and_comes_back_sends_nothing() {
         let capture = site.capture();
         for gentle in [false, true] {
             if gentle {
-                site.amphora().stop_agent().unwrap()
+                site.amphora().stop_agent().unwrap();
             } else {
-                site.amphora().kill_agent().unwrap()
+                site.amphora().kill_agent().unwrap();
             }
             let mut api = site.start_agent();
             site.wait_gate(&mut api, "socket", true);

@@ -51,7 +51,7 @@ impl Site {
     /// The same, served and announced.
     pub(crate) fn announced(test: &str, kind: TorKind, options: &str) -> (Self, Api) {
         let (site, mut api) = Self::new(test, kind, options);
-        site.act(&mut api, "start");
+        act(&mut api, "start");
         site.wait_announced();
         (site, api)
     }
@@ -99,11 +99,6 @@ frontend listener
         );
         let path = format!("/1.0/loadbalancer/{}/{LB}/haproxy", self.amphora().id());
         api.send(Method::PUT, &path, &[], text.into_bytes()).unwrap().success().unwrap();
-    }
-
-    /// Starts, stops or reloads it.
-    pub(crate) fn act(&self, api: &mut Api, action: &str) -> Reply {
-        api.send(Method::PUT, &format!("/1.0/loadbalancer/{LB}/{action}"), &[], Vec::new()).unwrap().success().unwrap()
     }
 
     pub(crate) fn prefix(&self, family: Family) -> IpNet {
@@ -165,6 +160,11 @@ frontend listener
         self.amphora().node().run(["kill", "-9", &pid.to_string()]).unwrap();
         Instant::now()
     }
+}
+
+/// Starts, stops or reloads it.
+pub(crate) fn act(api: &mut Api, action: &str) -> Reply {
+    api.send(Method::PUT, &format!("/1.0/loadbalancer/{LB}/{action}"), &[], Vec::new()).unwrap().success().unwrap()
 }
 
 /// When the ToR's kernel lost the route to `vip`.
