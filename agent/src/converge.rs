@@ -12,6 +12,7 @@ mod events;
 mod files;
 mod masquerade;
 mod report;
+mod scope;
 mod speaker;
 
 use std::{
@@ -21,21 +22,24 @@ use std::{
     time::Duration,
 };
 
+use bgp::Prefix;
 use files::Files;
 use futures_util::StreamExt as _;
 use netns::Mac;
 use report::Teller;
 pub use report::{Progress, Report, Unready};
+use scope::{Scope, narrow};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::error::with_causes,
     config::Config,
     crash,
+    health::{self, Gates},
     kernel::{Applied, Kernel, Seen},
-    owner::{Dirty, Shared},
+    owner::Shared,
     plan::{Device, Have, Step, Want, kept, plan},
-    resolve::{self, Policy},
+    resolve::{self, Announcements, Policy},
     speaker::Link,
     state::{Desired, VipMode},
 };
@@ -46,6 +50,9 @@ const RESYNC: Duration = Duration::from_secs(30);
 const RETRY: [u64; 5] = [100, 250, 1_000, 2_000, 5_000];
 /// The longest pause while a peer may hold a VIP that shall go.
 const UNTOLD: Duration = Duration::from_secs(1);
+/// How long after the agent's start a new speaker waits with its sessions for VIPs whose gates are not known yet: with
+/// graceful restart a peer has kept their routes, and drops them when it is told all and they are not among it.
+const UNDECIDED: Duration = Duration::from_secs(10);
 /// Passes in a row without news, each of which changed something; more is two of us fighting.
 const PASSES: usize = 6;
 /// Events come in bursts, our own among them: how long to wait for the rest of one.
@@ -63,6 +70,10 @@ pub struct Converge {
     policy: Policy,
     /// Absent without `[bgp]`.
     link: Option<Link>,
+    /// The gates of own VIPs.
+    gates: health::Watch,
+    /// As they were when the last pass was decided on.
+    heeded: Arc<Gates>,
     teller: Teller,
     /// What the kernel last said, until an event says it is old.
     seen: Option<Seen>,
@@ -79,15 +90,7 @@ pub struct Converge {
     /// Why a VIP that shall go may be known to a peer, as of the last look.
     holder: Option<String>,
     masquerade: masquerade::Rules,
-}
-
-/// What a pass looks at.
-#[derive(Debug)]
-struct Scope {
-    /// What has been committed.
-    dirty: Dirty,
-    /// Not only that, but everything held here and there.
-    everything: bool,
+    started: Instant,
 }
 
 /// What a pass came to.
@@ -103,6 +106,8 @@ struct Outcome {
     refused: Option<String>,
     /// The speaker said all it announces, and was told the rest.
     heard: bool,
+    /// A VIP may yet be announced, for which peers that kept its route over a restart are worth waiting for.
+    undecided: bool,
 }
 
 impl Converge {
@@ -112,6 +117,7 @@ impl Converge {
         kernel: Kernel,
         config: watch::Receiver<Arc<Config>>,
         link: Option<Link>,
+        gates: health::Watch,
     ) -> (Self, Progress) {
         let (teller, progress) = report::channel();
         let (seen, failed, stuck, filter, files, exposed, holder, masquerade) = Default::default();
@@ -122,6 +128,8 @@ impl Converge {
             config,
             policy,
             link,
+            gates,
+            heeded: Arc::default(),
             teller,
             seen,
             failed,
@@ -131,6 +139,7 @@ impl Converge {
             exposed,
             holder,
             masquerade,
+            started: Instant::now(),
         };
         (new, progress)
     }
@@ -152,7 +161,7 @@ impl Converge {
                 if self.holder.is_some() { pause.min(UNTOLD) } else { pause }
             } else {
                 retry = 0;
-                RESYNC
+                if outcome.undecided { UNDECIDED } else { RESYNC }
             };
             let again = Instant::now() + pause;
             let all = loop {
@@ -166,6 +175,7 @@ impl Converge {
                         stale.get_or_insert_with(|| Instant::now() + burst);
                     }
                     () = events::changed(&mut speaker_news) => break true,
+                    Ok(()) = self.gates.changed() => break false,
                     Ok(()) = self.config.changed() => break true,
                     () = tokio::time::sleep_until(stale.unwrap_or(again).min(again)) => break true,
                 }
@@ -201,19 +211,6 @@ impl Converge {
         (outcome, passes)
     }
 
-    /// What has been committed since the last pass, or everything. A plug that came or went may open or
-    /// close the gate of any registration.
-    fn scope(&self, everything: bool) -> Scope {
-        let mut dirty = self.shared.take_dirty();
-        let everything = everything || dirty.plugs;
-        if everything {
-            dirty.plugs = true;
-            self.shared.read(|d| dirty.vips.extend(d.registrations.keys()));
-            self.shared.leaving(|l| dirty.vips.extend(l.keys()));
-        }
-        Scope { dirty, everything }
-    }
-
     async fn pass(&mut self, scope: &Scope) -> Outcome {
         let dirty = &scope.dirty;
         let desired = self.shared.read(|d| if scope.everything { d.clone() } else { narrow(d, dirty) });
@@ -233,9 +230,9 @@ impl Converge {
         };
         // What the NICs got by themselves has a say in what is wanted.
         let mut want = resolve::kernel(&desired, &seen.facts, &self.policy);
-        let registrations = dirty.vips.iter().filter_map(|v| desired.registrations.get(v));
-        let (open, closed) = resolve::announcements(registrations, &desired, &seen.facts, &self.policy);
-        want.announced = open;
+        let own = resolve::own(&desired, &seen.facts, &self.policy);
+        let registrations = dirty.vips.iter().filter_map(|v| desired.registrations.get(v).or_else(|| own.get(v)));
+        let announcements = Announcements::of(registrations, &desired, &seen.facts, &self.policy, &self.heeded);
 
         let mut have = seen.have.clone();
         if !scope.everything {
@@ -249,6 +246,10 @@ impl Converge {
         }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };
+        let announced = |vip: &Prefix| have.announced.as_ref().is_some_and(|held| held.contains_key(vip));
+        let undecided = announcements.held.keys().any(|vip| !announced(vip));
+        let (open, closed) = announcements.beside(announced);
+        want.announced = open;
         if scope.everything {
             self.holder = self.holder(&want, &have).await;
             have.stale = self.holder.is_some();
@@ -263,8 +264,9 @@ impl Converge {
         let files = scope.everything.then(|| self.files.write(&desired, &self.policy, &paths)).flatten();
         let inside = self.kernel.inside().namespace();
         let masquerade = scope.everything.then(|| self.masquerade.set(&desired, inside)).flatten();
-        let heard = scope.everything && have.announced.is_some();
-        let mut outcome = Outcome { heard, ..Outcome::default() };
+        let undecided = undecided && self.started.elapsed() < UNDECIDED;
+        let heard = scope.everything && have.announced.is_some() && !undecided;
+        let mut outcome = Outcome { heard, undecided, ..Outcome::default() };
         let withdrawn = self.speak(&withdraw, &mut outcome).await;
         let untold =
             if withdrawn { self.untold(&to_kernel).await } else { Some("a VIP could not be withdrawn".into()) };
@@ -290,6 +292,7 @@ impl Converge {
         if scope.everything {
             outcome.failed |= have.stale && kept(&want, &have).next().is_some();
             self.report_kernel(&want, &have);
+            self.teller.own(own);
         }
         let facts = seen.facts.clone();
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
@@ -375,18 +378,6 @@ impl Converge {
         if let Step::DeleteAddress(address) = step {
             self.stuck.insert(address.ip, why.to_owned());
         }
-    }
-}
-
-/// The part of the state a pass over a few registrations needs: all but the other registrations.
-fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
-    let some = dirty.vips.iter().filter_map(|v| desired.registrations.get_key_value(v));
-    Desired {
-        plugs: desired.plugs.clone(),
-        networks: desired.networks.clone(),
-        registrations: some.map(|(v, r)| (*v, r.clone())).collect(),
-        firewall: desired.firewall.clone(),
-        silenced: desired.silenced,
     }
 }
 

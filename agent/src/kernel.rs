@@ -359,7 +359,7 @@ impl Kernel {
         Ok(self.inside.link_by_mac(&mac).await?.is_some())
     }
 
-    async fn index(&self, mac: Mac) -> Result<u32, Error> {
+    pub(crate) async fn index(&self, mac: Mac) -> Result<u32, Error> {
         match self.inside.link_by_mac(&mac).await? {
             Some(link) => Ok(link.index),
             None => Err(no_device(mac)),

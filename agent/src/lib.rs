@@ -10,6 +10,7 @@ pub mod dhcp;
 pub mod files;
 pub mod firewall;
 pub mod haproxy;
+pub mod health;
 pub mod heartbeat;
 pub mod interfaces;
 pub mod keepalived;

@@ -4,17 +4,21 @@
 //! the end of duplicate address detection), so every gate between a registration and its announcement is
 //! judged here each time, and each closed gate says why in words an operator can act on.
 
+mod own;
+
+pub use own::{Announcements, own, routed};
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use bgp::{Announcement, Audience, Family, PeerId, Prefix};
+use bgp::{Announcement, Audience, Family, PeerId};
 use ipnet::IpNet;
 use netns::Mac;
 
 use crate::{
-    config::{Config, Role, Topology},
+    config::{Announce, Config, Role, Topology},
     firewall,
     plan::{Address, Device, Path, RouteKey, Rule, Want, WantAnnounced, WantNic},
     state::{Change, Desired, Frontend, HostRoute, NetworkPlug, Plug, Registration, Server, VipMode},
@@ -38,6 +42,8 @@ pub struct Policy {
     pub amphora_id: Option<String>,
     /// `role = distributor`: it announces for others.
     pub distributor: bool,
+    /// `announce = listener`: own VIPs need no registration, and are announced only while their gates are open.
+    pub gated: bool,
     /// `loadbalancer_topology = ACTIVE_STANDBY`: in `interface` mode keepalived holds the VIPs that are plugged now.
     pub active_standby: bool,
     /// Only VIPs inside these are announced.
@@ -56,6 +62,9 @@ impl Policy {
         Self {
             amphora_id: config.amphora_id.clone(),
             distributor: distributor.role == Role::Distributor,
+            gated: distributor.announce == Announce::Listener
+                && distributor.role == Role::Amphora
+                && config.bgp.is_some(),
             active_standby: config.topology == Topology::ActiveStandby,
             allowed_prefixes: distributor.allowed_prefixes.clone(),
             allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),
@@ -370,24 +379,6 @@ pub fn is_self(server: &Server, policy: &Policy) -> bool {
 #[must_use]
 pub fn contains(nets: &[IpNet], ip: IpAddr) -> bool {
     nets.iter().any(|n| n.contains(&ip))
-}
-
-/// The announcements wanted of `scope`, and the closed gates of the others in it.
-#[must_use]
-pub fn announcements<'a>(
-    scope: impl IntoIterator<Item = &'a Registration>,
-    desired: &Desired,
-    facts: &Facts,
-    policy: &Policy,
-) -> (BTreeMap<Prefix, WantAnnounced>, BTreeMap<Prefix, Closed>) {
-    let (mut open, mut closed) = (BTreeMap::new(), BTreeMap::new());
-    for registration in scope {
-        match announced(registration, desired, facts, policy) {
-            Ok(wanted) => drop(open.insert(registration.vip, wanted)),
-            Err(why) => drop(closed.insert(registration.vip, why)),
-        }
-    }
-    (open, closed)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::{
     deadman::{self, Lock},
     dhcp,
     haproxy::Haproxy,
+    health::{self, Health, Leaver, stopping::Stopping},
     heartbeat::Heartbeats,
     interfaces::import,
     kernel::{Kernel, NAMESPACE},
@@ -135,7 +136,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         let (l, v, k) = Link::start(running.subscribe());
         (link, view, keeper) = (Some(l), Some(v), Some(k));
     }
-    let (converge, progress) = Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link);
+    let (judged, gates) = health::channel();
+    let (converge, progress) =
+        Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link, gates.clone());
     let mut converge = tokio::spawn(converge.run());
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
@@ -148,6 +151,12 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let default_mode = running.current().distributor.vip_mode;
     tokio::spawn(vrrp::resume(services.clone(), seen, owner.shared().clone(), base, default_mode));
 
+    let (desired, stopping) = (owner.shared().clone(), Stopping::default());
+    let leaver = Leaver::new(gates.clone(), stopping.clone(), progress.clone());
+    let health =
+        Health::new(running.subscribe(), desired, kernel.clone(), progress.clone(), &services, stopping, judged);
+    let mut health = tokio::spawn(health.run());
+
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
@@ -158,7 +167,8 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         progress,
         kernel,
         speaker: view,
-        haproxy: Haproxy::new(services.clone(), inside),
+        haproxy: Haproxy::new(services.clone(), inside, leaver),
+        gates,
         services: services.clone(),
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
@@ -181,6 +191,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(running.clone()),
             _ = &mut converge => return Err(StartError::Task("converging")),
+            _ = &mut health => return Err(StartError::Task("health")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
             () = heartbeats.ended() => return Err(StartError::Task("heartbeats'")),

@@ -21,6 +21,7 @@ mod neighbour;
 mod network;
 mod route;
 mod rule;
+mod sock_diag;
 mod sysctl;
 mod watch;
 
@@ -30,6 +31,7 @@ pub use error::{Error, Kind, Result};
 pub use link::{Link, Traffic};
 pub use names::{IfName, Invalid, Mac};
 pub use namespace::Namespace;
+pub use neighbour::Neighbour;
 pub use network::Network;
 pub use route::{NewRoute, Route};
 pub use rule::{NewRule, Rule};

@@ -88,6 +88,14 @@ impl Network {
         self.ask(message, flags | NLM_F_ACK).await.map(drop)
     }
 
+    /// One thing, acknowledged.
+    pub(crate) async fn get(
+        &self,
+        message: RouteNetlinkMessage,
+    ) -> std::result::Result<Vec<RouteNetlinkMessage>, Refusal> {
+        self.ask(message, NLM_F_ACK).await.map(|(answer, _)| answer)
+    }
+
     /// One list, whole and consistent.
     pub(crate) async fn dump(
         &self,

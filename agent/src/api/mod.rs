@@ -32,6 +32,7 @@ use crate::{
     config::Paths,
     converge::{Progress, Report, Unready},
     haproxy::Haproxy,
+    health,
     kernel::Kernel,
     owner::Owner,
     reload::Running,
@@ -57,6 +58,8 @@ pub struct App {
     pub progress: Progress,
     /// The kernel's network, to look at.
     pub kernel: Kernel,
+    /// The gates of this amphora's own VIPs, to look at.
+    pub gates: health::Watch,
     /// The speaker, to look at; absent without `[bgp]`.
     pub speaker: Option<View>,
     /// haproxy, keepalived and the like, to be started and stopped.
@@ -189,6 +192,7 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(distributor::vips::list, distributor::vips::register))
         .routes(routes!(distributor::vips::unregister))
         .routes(routes!(distributor::peers::list))
+        .routes(routes!(distributor::why::why))
 }
 
 /// The router of all calls; unknown ones get Octavia's 404 and 405.

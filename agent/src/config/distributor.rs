@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Distributor, Role, Runner, VipMode, options, reader::Reader};
+use super::{Distributor, Role, Runner, VipMode, announce, options, reader::Reader};
 
 const SECTION: &str = "distributor";
 
@@ -13,7 +13,8 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     let runners = [("auto", Runner::Auto), ("systemd", Runner::Systemd), ("direct", Runner::Direct)];
     let services = reader.choice(SECTION, "services", &runners);
     let bgp = reader.document.sections.contains_key("bgp");
-    announce(reader, bgp);
+    let announced = announce::announce(reader);
+    let gates = announce::gates(reader);
     if !bgp && vip_mode == Some(VipMode::Anycast) {
         reader.warn(SECTION, "vip_mode", "anycast without [bgp]: nothing will announce the VIPs".to_owned());
     }
@@ -30,25 +31,13 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     Some(Distributor {
         role: role?,
         vip_mode: vip_mode?,
+        announce: announced?,
+        gates: gates?,
         services: services?,
         allowed_prefixes: prefixes?,
         allowed_nexthops: nexthops?,
         require_ramfs: require_ramfs?,
     })
-}
-
-/// `listener` is the design's default, so leaving it out with BGP is refused too: the day health gating comes, the
-/// same file must not begin to mean something else.
-fn announce(reader: &mut Reader<'_>, bgp: bool) {
-    let words = [("api", true), ("listener", false)];
-    let api = reader.choice(SECTION, "announce", &words);
-    if api == Some(false) {
-        let text = "`listener` is not supported by this version; set announce = api".to_owned();
-        reader.problem(SECTION, "announce", text);
-    } else if bgp && !reader.written(SECTION, "announce") {
-        let text = "is not set, and its default `listener` is not supported by this version; set announce = api";
-        reader.problem(SECTION, "announce", text.to_owned());
-    }
 }
 
 fn prefixes(reader: &mut Reader<'_>, key: &str) -> Option<Vec<IpNet>> {

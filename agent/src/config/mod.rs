@@ -3,6 +3,7 @@
 //! Octavia's own options are read as its Python agent reads them, unknown ones ignored; our sections
 //! (`[distributor]`, `[bgp]`, `[bgp_peer:NAME]`) are strict. Everything after this module sees [`Config`] only.
 
+mod announce;
 mod bgp;
 mod distributor;
 mod document;
@@ -19,8 +20,8 @@ mod upstream;
 pub use problem::{Place, Problem};
 pub use sources::{Flag, Sources};
 pub use types::{
-    Api, Bgp, Config, Controller, Distributor, Heartbeat, Logging, Paths, PeerConfig, Role, Runner, Secret, TlsVersion,
-    Topology, VipMode,
+    Announce, Api, Bgp, Config, Controller, Distributor, Gates, Heartbeat, Logging, Paths, PeerConfig, Role, Runner,
+    Secret, TlsVersion, Topology, VipMode, Watermarks,
 };
 
 use document::Document;

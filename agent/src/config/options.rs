@@ -54,7 +54,14 @@ pub(super) static KNOWN: &[Known] = &[
     known("controller_worker", "loadbalancer_topology", Text, Some("SINGLE")),
     known("distributor", "role", Text, Some("amphora")),
     known("distributor", "vip_mode", Text, Some("interface")),
-    known("distributor", "announce", Text, None),
+    known("distributor", "announce", Text, Some("listener")),
+    known("distributor", "rise", Integer, Some("2")),
+    known("distributor", "fall", Integer, Some("3")),
+    known("distributor", "check_interval", Integer, Some("500")),
+    known("distributor", "hold_down", Integer, Some("2")),
+    known("distributor", "members_low", Integer, Some("0")),
+    known("distributor", "members_high", Integer, None), // members_low
+    known("distributor", "last_resort", Text, Some("withdraw")),
     known("distributor", "services", Text, Some("auto")),
     known("distributor", "allowed_prefixes", List, None),
     known("distributor", "allowed_nexthops", List, None),
@@ -80,18 +87,8 @@ pub(super) static KNOWN: &[Known] = &[
 ];
 
 /// Options of our sections that the design has and this version has not: refused, never ignored.
-pub(super) static LATER: &[(&str, &str)] = &[
-    ("distributor", "last_resort"),
-    ("distributor", "members_low"),
-    ("distributor", "members_high"),
-    ("distributor", "rise"),
-    ("distributor", "fall"),
-    ("distributor", "haproxy_policy"),
-    (PEER, "bfd"),
-    (PEER, "med"),
-    (PEER, "prepend"),
-    (PEER, "local_pref"),
-];
+pub(super) static LATER: &[(&str, &str)] =
+    &[("distributor", "haproxy_policy"), (PEER, "bfd"), (PEER, "med"), (PEER, "prepend"), (PEER, "local_pref")];
 
 /// The section as it stands in the tables.
 pub(super) fn table_section(section: &str) -> &str {

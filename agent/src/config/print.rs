@@ -4,7 +4,7 @@ use std::fmt;
 
 use ::bgp::{Distance, Family};
 
-use super::{Config, PeerConfig, Role, Runner, TlsVersion, Topology, VipMode, ini};
+use super::{Announce, Config, Gates, PeerConfig, Role, Runner, TlsVersion, Topology, VipMode, ini};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,7 +60,12 @@ impl Config {
         out.section("distributor")?;
         out.option("role", role)?;
         out.option("vip_mode", vip_mode)?;
-        out.option("announce", "api")?;
+        let announce = match self.distributor.announce {
+            Announce::Listener => "listener",
+            Announce::Api => "api",
+        };
+        out.option("announce", announce)?;
+        print_gates(out, &self.distributor.gates)?;
         let services = match self.distributor.services {
             Runner::Auto => "auto",
             Runner::Systemd => "systemd",
@@ -84,6 +89,18 @@ impl Config {
         out.option("graceful_restart_time", bgp.graceful_restart.as_secs())?;
         bgp.peers.iter().try_for_each(|peer| print_peer(out, peer))
     }
+}
+
+fn print_gates(out: &mut Writer<'_, '_>, gates: &Gates) -> fmt::Result {
+    out.option("rise", gates.rise)?;
+    out.option("fall", gates.fall)?;
+    out.option("check_interval", gates.interval.as_millis())?;
+    out.option("hold_down", gates.hold_down.as_secs())?;
+    if let Some(members) = gates.members {
+        out.option("members_low", members.low)?;
+        out.option("members_high", members.high)?;
+    }
+    out.option("last_resort", "withdraw")
 }
 
 fn print_peer(out: &mut Writer<'_, '_>, config: &PeerConfig) -> fmt::Result {

@@ -137,14 +137,21 @@ fn every_wrong_value_names_its_place_and_the_fix() {
         ("[bgp]\nrouter_id = ::1", "`::1` is not an IPv4 address"),
         ("[bgp]\nspeaker = 127.0.0.1:50051", "is not unix:///ABSOLUTE/PATH"),
         ("[bgp]\ngraceful_restart_time = 4096", "from 0 to 4095"),
-        ("[distributor]\nannounce = listener", "`listener` is not supported by this version; set announce = api"),
+        ("[distributor]\nannounce = plug", "`plug` is none of listener, api"),
+        ("[distributor]\nlast_resort = worse", "`worse` is not supported by this version; set last_resort = withdraw"),
+        ("[distributor]\nmembers_high = 50", "members_high: does nothing without members_low"),
+        ("[distributor]\nmembers_low = 50\nmembers_high = 40", "members_high: is lower than members_low; write 50"),
+        ("[distributor]\nmembers_low = 101", "members_low: not a whole number from 0 to 100"),
+        ("[distributor]\nfall = 0", "fall: not a whole number from 1 to 100"),
+        ("[distributor]\ncheck_interval = 99", "check_interval: not a whole number from 100 to 60000"),
+        ("[distributor]\nhold_down = -1", "hold_down: not a whole number from 0 to 3600"),
         ("[distributor]\nallowed_prefixes = 203.0.113.5/24", "203.0.113.5/24 has host bits; write 203.0.113.0/24"),
         ("[distributor]\nallowed_prefixes = 203.0.113.5", "has no prefix length; write 203.0.113.5/32"),
         ("[distributor]\nallowed_prefixes = ,x", "`` is not a prefix"),
         ("[distributor]\nallowed_prefixes =", "is empty; list at least one prefix"),
         ("[distributor]\nrole = distributor", "allowed_nexthops: is required with role = distributor"),
         ("[distributor]\nvip_mode = l3", "`l3` is none of interface, anycast, noarp"),
-        ("[distributor]\nrise = 3", "is not supported by this version"),
+        ("[distributor]\nhaproxy_policy = warn", "is not supported by this version"),
         ("[haproxy_amphora]\nbind_host = localhost", "`localhost` is not an IP address"),
         ("[haproxy_amphora]\nbind_port = 65536", "from 0 to 65535"),
         ("[haproxy_amphora]\nbase_path =", "is empty"),
@@ -165,7 +172,6 @@ fn what_is_missing_is_asked_for() {
     let bare = "[bgp]\n[bgp_peer:a]\n";
     let found = problems(bare);
     for expected in [
-        "[distributor] announce: is not set, and its default `listener`",
         "[distributor] allowed_prefixes: is required with [bgp]",
         "a.conf:1: [bgp] local_as: is required",
         "a.conf:2: [bgp_peer:a] peer_ip: is required",
@@ -173,7 +179,7 @@ fn what_is_missing_is_asked_for() {
     ] {
         assert!(found.iter().any(|problem| problem.contains(expected)), "{expected}\n{found:#?}");
     }
-    assert_eq!(found.len(), 5);
+    assert_eq!(found.len(), 4);
     let without = problems("[bgp_peer:a]\npeer_ip = 192.0.2.1\nremote_as = 1\n");
     assert_eq!(without, ["a.conf:1: [bgp_peer:a] a peer needs a [bgp] section with local_as; add one"]);
 }
@@ -323,6 +329,9 @@ fn line() -> impl Strategy<Value = String> {
         "heartbeat_key",
         "role",
         "announce",
+        "members_low",
+        "members_high",
+        "check_interval",
         "allowed_prefixes",
         "local_as",
         "peer_ip",

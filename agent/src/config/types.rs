@@ -135,6 +135,10 @@ pub struct Distributor {
     pub role: Role,
     /// Where a VIP goes when the plug call does not say.
     pub vip_mode: VipMode,
+    /// What makes a VIP of this amphora's announced.
+    pub announce: Announce,
+    /// How the gates of such a VIP are judged.
+    pub gates: Gates,
     /// Who runs haproxy and keepalived.
     pub services: Runner,
     /// What may be announced; not empty with BGP.
@@ -143,6 +147,39 @@ pub struct Distributor {
     pub allowed_nexthops: Vec<IpNet>,
     /// Keys of load balancers are stored only where no disk is behind.
     pub require_ramfs: bool,
+}
+
+/// `announce`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announce {
+    /// A listener on it, while it is well.
+    Listener,
+    /// A registration.
+    Api,
+}
+
+/// How gates are judged (`announce = listener`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gates {
+    /// `rise`: good answers in a row that open a polled gate again.
+    pub rise: u32,
+    /// `fall`: bad answers in a row that close it.
+    pub fall: u32,
+    /// `check_interval`: from one question to the next.
+    pub interval: Duration,
+    /// `hold_down`: after the agent's start, nothing is announced for so long that is not announced already.
+    pub hold_down: Duration,
+    /// `members_low` and `members_high`, in percent of the members; absent: members are no gate.
+    pub members: Option<Watermarks>,
+}
+
+/// Shares of members, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// With fewer up the VIP is withdrawn.
+    pub low: u8,
+    /// With so many up it is announced again.
+    pub high: u8,
 }
 
 /// `services`

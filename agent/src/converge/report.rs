@@ -10,7 +10,7 @@ use bgp::Prefix;
 use netns::Mac;
 use tokio::sync::watch;
 
-use crate::resolve::Closed;
+use crate::{resolve::Closed, state::Registration};
 
 /// Why a plug is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Report {
     pub nics: BTreeMap<Mac, Unready>,
     /// Why the firewall is not as it should be.
     pub filter: Option<Unready>,
+    /// What the listeners of this amphora's own VIPs stand for (`announce = listener`), where no call registered them.
+    pub own: BTreeMap<Prefix, Registration>,
     /// What keeps a registration from being announced.
     pub closed: BTreeMap<Prefix, Closed>,
     /// What the speaker was read back to hold.
@@ -97,6 +99,11 @@ impl Teller {
         (report.nics, report.filter, report.lingering) = (nics, filter, lingering);
     }
 
+    /// What own VIPs there are.
+    pub(super) fn own(&self, own: BTreeMap<Prefix, Registration>) {
+        self.report.write().unwrap_or_else(PoisonError::into_inner).own = own;
+    }
+
     /// What a pass found of these VIPs in the speaker.
     pub(super) fn speaker(&self, vips: &BTreeSet<Prefix>, found: Speaker) {
         let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
@@ -126,6 +133,12 @@ impl Progress {
     /// Looks at the report; `look` must be short.
     pub fn read<T>(&self, look: impl FnOnce(&Report) -> T) -> T {
         look(&self.report.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The commits whose part of the kernel is dealt with.
+    #[must_use]
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.clone()
     }
 
     /// Counts the passes that are over.

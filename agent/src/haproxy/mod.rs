@@ -23,6 +23,7 @@ use crate::{
     config::Paths,
     crash,
     files::{Directory, Name},
+    health::Leaver,
     loadbalancers::{self, LbId},
     services::{ServiceError, ServiceName, Services},
     vrrp,
@@ -97,14 +98,15 @@ pub struct Setting {
 pub struct Haproxy {
     services: Services,
     inside: Namespace,
+    leaver: Leaver,
     turns: Turns,
 }
 
 impl Haproxy {
-    /// With the services they are, in the namespace they run in.
+    /// With the services they are, in the namespace they run in; VIPs are withdrawn before their haproxy is stopped.
     #[must_use]
-    pub fn new(services: Services, inside: Namespace) -> Self {
-        Self { services, inside, turns: Turns::default() }
+    pub fn new(services: Services, inside: Namespace, leaver: Leaver) -> Self {
+        Self { services, inside, leaver, turns: Turns::default() }
     }
 
     /// Takes a configuration: haproxy checks it, then it replaces the one there is. It is served after the next start or
@@ -124,7 +126,9 @@ impl Haproxy {
     /// Stops haproxy; one that does not run is fine.
     pub async fn stop(&self, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
         let (this, setting, id) = (self.clone(), setting.clone(), lb.clone());
-        self.turns.take(lb, Call::Stop, async move { life::stop(&this.services, &setting, &id).await }).await
+        self.turns
+            .take(lb, Call::Stop, async move { life::stop(&this.services, &this.leaver, &setting, &id).await })
+            .await
     }
 
     /// Has haproxy serve what its configuration says now; one that does not run is started.
@@ -179,6 +183,7 @@ impl Haproxy {
         if known {
             tell_keepalived(setting, Some(lb)).await?;
         }
+        let _away = self.leaver.leave(lb).await;
         let removed = self.services.remove(&ServiceName::haproxy(lb)).await;
         removed.map_err(|cause| Error::Service { what: "remove", cause })?;
         crash::point("haproxy: service removed");

@@ -46,6 +46,18 @@ use crate::{
     owner::Shared,
 };
 
+/// What to ask haproxy for [`members`].
+pub const STATISTICS: &str = stat::COMMAND;
+
+/// How each member of each pool is, in haproxy's words, from haproxy's answer to [`STATISTICS`].
+///
+/// # Errors
+/// Why the answer is none.
+pub fn members(answer: &str) -> Result<Vec<String>, String> {
+    let read = stat::reading(answer).map_err(|error| error.to_string())?;
+    Ok(read.pools.into_values().flat_map(|pool| pool.members.into_values()).collect())
+}
+
 /// How the heartbeats do, for whoever reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {

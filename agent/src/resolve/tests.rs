@@ -5,7 +5,7 @@ use crate::state::{HostRoute, Vip};
 
 const NIC: &str = "fa:16:3e:00:00:01";
 
-fn ip(s: &str) -> IpAddr {
+pub(super) fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
 
@@ -13,7 +13,7 @@ fn net(s: &str) -> IpNet {
     s.parse().unwrap()
 }
 
-fn plug(mode: VipMode) -> Plug {
+pub(super) fn plug(mode: VipMode) -> Plug {
     Plug {
         mac: NIC.parse().unwrap(),
         interface: "eth1".parse().unwrap(),
@@ -32,19 +32,19 @@ fn plug(mode: VipMode) -> Plug {
     }
 }
 
-fn desired(plug: Plug) -> Desired {
+pub(super) fn desired(plug: Plug) -> Desired {
     Desired { plugs: [(plug.primary(), plug)].into(), ..Desired::default() }
 }
 
-fn address(net_: &str, ours: bool) -> NicAddress {
+pub(super) fn address(net_: &str, ours: bool) -> NicAddress {
     NicAddress { net: net(net_), ours, tentative: false, duplicate: false }
 }
 
-fn facts(addresses: Vec<NicAddress>) -> Facts {
+pub(super) fn facts(addresses: Vec<NicAddress>) -> Facts {
     [(NIC.parse().unwrap(), addresses)].into()
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         amphora_id: Some("me".into()),
         allowed_prefixes: vec![net("203.0.113.0/24"), net("2001:db8:100::/48")],
@@ -52,7 +52,7 @@ fn policy() -> Policy {
     }
 }
 
-fn registration(id: &str, vip: &str, hop: &str) -> Registration {
+pub(super) fn registration(id: &str, vip: &str, hop: &str) -> Registration {
     Registration {
         vip: ip(vip).try_into().unwrap(),
         nexthop: NextHop::try_from(ip(hop)).unwrap(),

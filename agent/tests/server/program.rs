@@ -67,14 +67,14 @@ fn a_bad_configuration_is_exit_78_with_every_problem() {
         let output = run(
             flags,
             "[haproxy_amphora]\nbind_port = x\n",
-            "[distributor]\nvip_mode = x\nrise = 3\n[bgp]\nlocal_as = 0\n",
+            "[distributor]\nvip_mode = x\nhaproxy_policy = x\n[bgp]\nlocal_as = 0\n",
         );
         let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{flags:?}: {told}");
         for problem in [
             "a.conf:2: [haproxy_amphora] bind_port",
             "bgp.conf:2: [distributor] vip_mode",
-            "bgp.conf:3: [distributor] rise",
+            "bgp.conf:3: [distributor] haproxy_policy",
             "bgp.conf:5: [bgp] local_as",
         ] {
             assert!(told.contains(problem), "{problem}: {told}");

@@ -36,7 +36,6 @@ fn a_bad_bgp_configuration_is_exit_78_with_every_problem_named_and_nothing_touch
     assert_eq!(code, Some(78), "{said}");
     for problem in [
         "[distributor] allowed_prefixes: is required with [bgp]",
-        "[distributor] announce: is not set",
         "[bgp_peer:long] auth_password",
         "[bgp_peer:one] hold_time",
         "[bgp_peer:two] hold_time",
@@ -47,7 +46,7 @@ fn a_bad_bgp_configuration_is_exit_78_with_every_problem_named_and_nothing_touch
     ] {
         assert!(said.contains(problem), "{problem:?} is not in\n{said}");
     }
-    assert_eq!(said.lines().count(), 8, "one line a problem:\n{said}");
+    assert_eq!(said.lines().count(), 7, "one line a problem:\n{said}");
     assert!(!said.contains("ppp"), "a password is shown:\n{said}");
     amphora.haproxy_netns().unwrap_err();
     assert!(!amphora.node().within(|| std::fs::exists("/var/lib/octavia/amphora-agent")).unwrap().unwrap());
@@ -55,12 +54,12 @@ fn a_bad_bgp_configuration_is_exit_78_with_every_problem_named_and_nothing_touch
 }
 
 #[test]
-fn announce_by_listener_and_a_distributor_without_next_hops_are_refused_too() {
+fn a_last_resort_that_is_not_there_and_a_distributor_without_next_hops_are_refused_too() {
     let fabric = fabric("refused-more", 1);
     let amphora = &fabric.amphorae[0];
     let good = amphora.distributor_sections() + &fabric.tors[0].peer_section(lab::Family::V4);
     for (was, is, problem) in [
-        ("announce = api", "announce = listener", "[distributor] announce: `listener` is not supported"),
+        ("announce = api", "last_resort = worse", "[distributor] last_resort: `worse` is not supported"),
         ("vip_mode = anycast", "vip_mode = anycast\nvip_mod = x", "[distributor] vip_mod: no such option"),
         (
             "allowed_nexthops",

@@ -7,6 +7,7 @@ pub mod peers;
 pub mod query;
 pub mod route;
 pub mod vips;
+pub mod why;
 
 use std::collections::BTreeSet;
 

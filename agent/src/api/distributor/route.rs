@@ -56,7 +56,7 @@ pub struct Route {
     /// The only peer it is for; null for all of them.
     #[schema(value_type = Option<String>)]
     peer_id: Option<PeerId>,
-    /// What asked for it: `api`.
+    /// What asked for it: `api` (a call), or `listener` (`[distributor] announce = listener`).
     origin: &'static str,
     provisioning_status: ProvisioningStatus,
     operating_status: OperatingStatus,
@@ -91,7 +91,7 @@ impl Route {
     fn new(r: &Registration, status: ProvisioningStatus, reason: Option<String>) -> Self {
         Self {
             amphora_id: match &r.server {
-                Server::Amphora(id) => Some(id.clone()),
+                Server::Amphora(id) => Some(id.clone()).filter(|id| !id.is_empty()),
                 Server::EndPoint => None,
             },
             vip_ip: r.vip.address(),
@@ -123,6 +123,17 @@ impl Route {
         }
     }
 
+    /// What keeps it from being announced or heard by every peer.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.reason.clone()
+    }
+
+    /// One that nobody registered.
+    fn of_listener(mut self) -> Self {
+        self.origin = "listener";
+        self
+    }
+
     /// With what the peers are sent beside it.
     fn with_peers(mut self, prefix: Prefix, peers: &[PeerId], advertised: &Advertised) -> Self {
         let hears = |peer: &&PeerId| advertised.get(*peer).is_some_and(|sent| sent.contains(&prefix));
@@ -147,6 +158,9 @@ impl Route {
 pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Registration) -> bool) -> Vec<Route> {
     let matches = |r: &&Registration| vip.is_none_or(|vip| r.vip.address() == vip) && wanted(r);
     let held: Vec<_> = app.owner.shared().read(|d| d.registrations.values().filter(matches).cloned().collect());
+    let registered = |r: &&Registration| !held.iter().any(|other| other.vip == r.vip);
+    let own: Vec<_> =
+        app.progress.read(|report| report.own.values().filter(matches).filter(registered).cloned().collect());
     let leaving: Vec<_> = app.owner.shared().leaving(|l| l.values().filter(matches).cloned().collect());
     let only = vip.and_then(|ip| Prefix::try_from(ip).ok());
     let (announced, advertised, why) = match &app.speaker {
@@ -156,11 +170,17 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
         },
         None => Default::default(),
     };
+    let gates = app.gates.borrow().clone();
     app.progress.read(|report| {
-        let shown = held.iter().map(|r| {
-            let mut route = Route::reported(r, report, &announced);
+        let registered = held.iter().map(|r| (r, Route::reported(r, report, &announced)));
+        let of_listeners = own.iter().map(|r| (r, Route::reported(r, report, &announced).of_listener()));
+        let shown = registered.chain(of_listeners).map(|(r, mut route)| {
             if let (Some(why), ProvisioningStatus::PendingCreate) = (&why, route.provisioning_status) {
                 route.reason = Some(why.clone());
+            }
+            // Newer than what the last pass met.
+            if !announced.contains(&r.vip) {
+                route.reason = gates.why(r.vip.address()).or(route.reason);
             }
             route.with_peers(r.vip, &app.policy.peers, &advertised)
         });

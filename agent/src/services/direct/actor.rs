@@ -208,6 +208,8 @@ impl Actor {
         let Some(process) = self.process.take() else { return };
         let (pid, why) = (process.pid, process.reap());
         tracing::warn!(service = %self.service.name, pid, %why, "ended by itself");
+        // Whoever announces what it serves shall not wait for what it left to be cleared away.
+        self.tell(Status::Starting);
         self.report(self.clear().await);
         self.failed(why);
     }

@@ -1,0 +1,120 @@
+//! `GET /1.0/distributor/why/{vip}`: what decides whether a VIP is announced, and what that is founded on.
+
+use std::{
+    net::IpAddr,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+};
+use bgp::Prefix;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::route::{self, Route};
+use crate::{
+    api::{
+        App,
+        error::{ApiError, Fault, Status},
+    },
+    health::{Shown, gate::Gate, vip::Decision},
+    state::VipMode,
+};
+
+/// One condition of the announcement.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GateView {
+    gate: Gate,
+    /// `true` is in order; null while it is not known.
+    open: Option<bool>,
+    /// What that is founded on.
+    evidence: String,
+    /// Since when it has been so, in seconds since 1970.
+    since: u64,
+}
+
+/// What shall become of the announcement, by the gates alone.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It shall be announced.
+    Announce,
+    /// It stays as it is.
+    Hold,
+    /// It shall not be announced.
+    Withdraw,
+}
+
+/// Why a VIP is announced, or is not.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Why {
+    #[schema(value_type = String)]
+    vip_ip: IpAddr,
+    /// The speaker sends it to a peer.
+    announced: bool,
+    /// What the gates say; null where they have no say: `announce = api`, another amphora's, or another `vip_mode`.
+    verdict: Option<Verdict>,
+    /// Why it is not announced, or not heard by every peer; absent when all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Each gate, in the order in which a closed one explains those after it.
+    gates: Vec<GateView>,
+    /// The route, as the list of amphorae has it; absent while there is nothing that could be announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<Route>,
+}
+
+/// Why a VIP is announced, or is not.
+#[utoipa::path(
+    get, path = "/1.0/distributor/why/{vip}", operation_id = "why", tag = "Distributor API",
+    params(("vip" = String, Path, description = "The VIP")),
+    responses(
+        (status = 200, body = Why),
+        (status = 400, description = "No IP address", body = Fault),
+        (status = 404, description = "Neither plugged nor registered", body = Fault),
+    ))]
+pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection>) -> Result<Json<Why>, ApiError> {
+    let text = vip.map(|Path(vip)| vip).unwrap_or_default();
+    let no_address = || ApiError::new(Status::BadRequest, "vip is not an IP address", format!("it is `{text}`"));
+    let vip: IpAddr = text.parse().map_err(|_| no_address())?;
+    let prefix = Prefix::try_from(vip).map_err(|_| no_address())?;
+    let mode = app.owner.shared().read(|desired| desired.plug_of(vip).map(|plug| plug.mode));
+    let route = route::list(&app, Some(vip), |_| true).await.pop();
+    if mode.is_none() && route.is_none() {
+        let fix = format!("POST /1.0/plug/vip/{vip} plugs it, POST /1.0/distributor/amphorae registers it");
+        return Err(ApiError::new(Status::NotFound, "The VIP is neither plugged nor registered", fix));
+    }
+    let judged = app.gates.borrow().0.get(&vip).cloned();
+    let verdict = judged.as_ref().map(|judged| match &judged.decision {
+        Decision::Announce => Verdict::Announce,
+        Decision::Hold(_) => Verdict::Hold,
+        Decision::Withdraw(_) => Verdict::Withdraw,
+    });
+    let announced = app.progress.read(|report| report.announced.contains(&prefix));
+    let reason = route.as_ref().and_then(Route::reason).or_else(|| match mode {
+        Some(VipMode::Anycast) if route.is_none() && app.speaker.is_none() => Some("BGP is not configured".to_owned()),
+        Some(VipMode::Anycast) if route.is_none() && app.policy.gated => {
+            Some("the front-end NIC has no address of the VIP's family to be its next hop".to_owned())
+        }
+        Some(VipMode::Anycast) if route.is_none() => Some("nobody has registered it (announce = api)".to_owned()),
+        Some(VipMode::Interface | VipMode::Noarp) => {
+            Some("it is plugged with another vip_mode than anycast, which is never announced".to_owned())
+        }
+        _ => None,
+    });
+    let gates = judged.into_iter().flat_map(|judged| judged.gates).map(view).collect();
+    Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, route }))
+}
+
+fn view(shown: Shown) -> GateView {
+    let Shown { gate, open, evidence, since } = shown;
+    GateView { gate, open, evidence, since: seconds(since) }
+}
+
+/// A moment on the wall's clock as it goes now, in seconds since 1970.
+fn seconds(at: Instant) -> u64 {
+    let then = SystemTime::now().checked_sub(at.elapsed());
+    then.and_then(|then| then.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,111 @@
+//! This amphora's own VIPs, which need no registration where a listener announces them.
+
+use std::collections::BTreeMap;
+
+use bgp::{NextHop, Prefix};
+
+use super::{Closed, Facts, Policy, announced, frontends};
+use crate::{
+    health::{Gates, look::Subject, vip::Decision},
+    plan::WantAnnounced,
+    state::{Desired, Registration, Server, VipMode},
+};
+
+/// The VIPs on `lo` that are meant to be announced, to be looked at.
+pub fn routed(desired: &Desired) -> impl Iterator<Item = Subject> {
+    let of = |plug: &crate::state::Plug| {
+        let gateway = |v: &crate::state::Vip| {
+            let frontend = plug.frontends.iter().find(|f| f.ip.is_ipv4() == v.ip.is_ipv4());
+            frontend.map_or(v.gateway, |f| f.gateway).filter(|g| g.is_ipv4() == v.ip.is_ipv4())
+        };
+        let subject = |v: &crate::state::Vip| Subject { vip: v.ip, nic: plug.mac, gateway: gateway(v) };
+        plug.vips.iter().map(subject).collect::<Vec<_>>()
+    };
+    desired.plugs.values().filter(|plug| plug.mode == VipMode::Anycast).flat_map(of)
+}
+
+/// What a listener registers, so to speak: each own VIP, to all peers, with the front-end IP of its family as next hop.
+/// One that is registered by a call is left to that; one without a front-end IP cannot be, yet.
+#[must_use]
+pub fn own(desired: &Desired, facts: &Facts, policy: &Policy) -> BTreeMap<Prefix, Registration> {
+    if !policy.gated {
+        return BTreeMap::new();
+    }
+    let mut all = BTreeMap::new();
+    for plug in desired.plugs.values().filter(|plug| plug.mode == VipMode::Anycast) {
+        let frontends = frontends(plug, facts);
+        for vip in &plug.vips {
+            let frontend = frontends.iter().find(|f| f.ip.is_ipv4() == vip.ip.is_ipv4());
+            let (Ok(prefix), Some(Ok(nexthop))) = (Prefix::try_from(vip.ip), frontend.map(|f| NextHop::try_from(f.ip)))
+            else {
+                continue;
+            };
+            let server = Server::Amphora(policy.amphora_id.clone().unwrap_or_default());
+            if !desired.registrations.contains_key(&prefix) {
+                all.insert(prefix, Registration { vip: prefix, nexthop, server, peer: None });
+            }
+        }
+    }
+    all
+}
+
+/// What is wanted of a pass's VIPs.
+#[derive(Debug, Default)]
+pub struct Announcements {
+    /// Wanted.
+    pub open: BTreeMap<Prefix, WantAnnounced>,
+    /// Wanted where it is announced already, and not otherwise, and why.
+    pub held: BTreeMap<Prefix, (WantAnnounced, Closed)>,
+    /// Not wanted, and why.
+    pub closed: BTreeMap<Prefix, Closed>,
+}
+
+impl Announcements {
+    /// The announcements wanted of `scope`, and what keeps the others in it from being so.
+    pub fn of<'a>(
+        scope: impl IntoIterator<Item = &'a Registration>,
+        desired: &Desired,
+        facts: &Facts,
+        policy: &Policy,
+        gates: &Gates,
+    ) -> Self {
+        let mut all = Self::default();
+        for registration in scope {
+            let vip = registration.vip;
+            let wanted = match announced(registration, desired, facts, policy) {
+                Ok(wanted) => wanted,
+                Err(why) => {
+                    all.closed.insert(vip, why);
+                    continue;
+                }
+            };
+            let decision = if policy.gated && wanted.here { gates.decision(vip.address()) } else { Decision::Announce };
+            match decision {
+                Decision::Announce => drop(all.open.insert(vip, wanted)),
+                Decision::Hold(why) => drop(all.held.insert(vip, (wanted, why))),
+                Decision::Withdraw(why) => drop(all.closed.insert(vip, why)),
+            }
+        }
+        all
+    }
+
+    /// What is wanted of a speaker that announces these VIPs, and what is not.
+    #[must_use]
+    pub fn beside(
+        self,
+        is_announced: impl Fn(&Prefix) -> bool,
+    ) -> (BTreeMap<Prefix, WantAnnounced>, BTreeMap<Prefix, Closed>) {
+        let Self { mut open, held, mut closed } = self;
+        for (vip, (wanted, why)) in held {
+            if is_announced(&vip) {
+                open.insert(vip, wanted);
+            } else {
+                closed.insert(vip, why);
+            }
+        }
+        (open, closed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use super::*;
+use crate::{
+    health::Judged,
+    resolve::tests::{address, desired, facts, ip, plug, policy, registration},
+};
+
+fn gated() -> Policy {
+    Policy { gated: true, ..policy() }
+}
+
+/// A plug whose NIC has its front-end IP.
+fn plugged() -> (Desired, Facts) {
+    (desired(plug(VipMode::Anycast)), facts(vec![address("192.0.2.10/25", true)]))
+}
+
+fn judged(decision: Decision) -> Gates {
+    Gates([(ip("203.0.113.7"), Judged { decision, gates: vec![], lbs: vec![], leaving: false })].into())
+}
+
+/// What is wanted, and why not, of the VIP, beside a speaker that announces it or not.
+fn wanted(decision: Decision, is_announced: bool) -> Result<WantAnnounced, Closed> {
+    let ((desired, facts), policy) = (plugged(), gated());
+    let own = own(&desired, &facts, &policy);
+    let all = Announcements::of(own.values(), &desired, &facts, &policy, &judged(decision));
+    let (mut open, mut closed) = all.beside(|_| is_announced);
+    assert_eq!(open.len() + closed.len(), 1);
+    open.pop_first().map(|(_, wanted)| wanted).ok_or_else(|| closed.pop_first().unwrap().1)
+}
+
+#[test]
+fn a_listener_stands_for_a_registration_of_each_own_vip() {
+    let (desired, facts) = plugged();
+    let own = own(&desired, &facts, &gated());
+    assert_eq!(own.into_values().collect::<Vec<_>>(), [registration("me", "203.0.113.7", "192.0.2.10")]);
+    assert_eq!(super::own(&desired, &facts, &policy()), BTreeMap::new(), "announce = api");
+    for mode in [VipMode::Interface, VipMode::Noarp] {
+        let desired = crate::resolve::tests::desired(plug(mode));
+        assert_eq!(super::own(&desired, &facts, &gated()), BTreeMap::new());
+        assert_eq!(routed(&desired).count(), 0);
+    }
+}
+
+#[test]
+fn a_call_that_registers_it_is_left_to_its_own_words() {
+    let (mut desired, facts) = plugged();
+    let registered = registration("me", "203.0.113.7", "192.0.2.10");
+    desired.registrations.insert(registered.vip, registered);
+    assert_eq!(own(&desired, &facts, &gated()), BTreeMap::new());
+}
+
+#[test]
+fn without_a_front_end_ip_of_its_family_there_is_nothing_to_announce() {
+    let mut plugged = plug(VipMode::Anycast);
+    plugged.frontends.clear();
+    assert_eq!(own(&desired(plugged.clone()), &Facts::new(), &gated()), BTreeMap::new());
+    // One that the NIC got by itself will do.
+    let facts = facts(vec![address("192.0.2.99/25", false)]);
+    assert_eq!(own(&desired(plugged), &facts, &gated()).len(), 1);
+}
+
+#[test]
+fn decisions_are_heeded_and_what_is_held_stays_as_it_is() {
+    let why = || "reason".to_owned();
+    for is_announced in [false, true] {
+        wanted(Decision::Announce, is_announced).unwrap();
+        assert_eq!(wanted(Decision::Withdraw(why()), is_announced).unwrap_err(), "reason");
+    }
+    assert_eq!(wanted(Decision::Hold(why()), false).unwrap_err(), "reason");
+    wanted(Decision::Hold(why()), true).unwrap();
+}
+
+#[test]
+fn a_foreign_next_hop_has_no_gates_and_a_policy_outweighs_them() {
+    let (desired, facts) = plugged();
+    let policy = Policy { allowed_nexthops: Some(vec!["192.0.2.0/24".parse().unwrap()]), ..gated() };
+    let foreign = registration("other", "203.0.113.9", "192.0.2.77");
+    let all = Announcements::of([&foreign], &desired, &facts, &policy, &Gates::default());
+    assert!(all.open.contains_key(&foreign.vip), "{all:?}");
+    let outside = Policy { allowed_prefixes: vec![], ..gated() };
+    let own = own(&desired, &facts, &outside);
+    let all = Announcements::of(own.values(), &desired, &facts, &outside, &judged(Decision::Announce));
+    assert!(all.closed.values().all(|why| why.contains("allowed_prefixes")) && all.open.is_empty(), "{all:?}");
+}

@@ -1,0 +1,146 @@
+//! The sockets of a namespace, asked of the kernel (`sock_diag(7)`) rather than read from `/proc/net/tcp`, which lists
+//! every connection to find the few sockets that listen.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use nix::sys::{
+    socket::{setsockopt, sockopt::ReceiveTimeout},
+    time::TimeVal,
+};
+use rtnetlink::sys::{Socket, SocketAddr as Netlink, protocols::NETLINK_SOCK_DIAG};
+
+use crate::{Error, Namespace, Result};
+
+/// The kernel has answered when the request is sent; this is for one that does not.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+// include/uapi/linux/sock_diag.h, inet_diag.h, netlink.h and include/net/tcp_states.h
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST_DUMP: u16 = 0x301;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const IPPROTO_TCP: u8 = 6;
+const TCP_LISTEN: u32 = 10;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// `struct nlmsghdr`
+const HEADER: usize = 16;
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`
+const REQUEST: usize = HEADER + 56;
+/// `struct inet_diag_msg`
+const ANSWER: usize = 72;
+
+impl Namespace {
+    /// The TCP sockets that listen here, sorted; one address may be there for each process that shares it.
+    pub fn listening(&self) -> Result<Vec<SocketAddr>> {
+        let fail = |error| Error::io("list the sockets of", self.label(), error);
+        let mut all = self.run(|| Ok([listening(AF_INET)?, listening(AF_INET6)?].concat()))?.map_err(fail)?;
+        all.sort_unstable();
+        Ok(all)
+    }
+}
+
+fn listening(family: u8) -> io::Result<Vec<SocketAddr>> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    let deadline = TimeVal::new(DEADLINE.as_secs().cast_signed(), 0);
+    setsockopt(&socket, ReceiveTimeout, &deadline)?;
+    socket.bind_auto()?;
+    socket.send_to(&request(family), &Netlink::new(0, 0), 0)?;
+    let mut found = Vec::new();
+    loop {
+        let mut batch = Vec::with_capacity(32 * 1024); // as much as the kernel puts into one (`NLMSG_GOODSIZE` and up)
+        let length = socket.recv(&mut batch, 0)?;
+        if length > batch.len() {
+            return Err(io::Error::other("an answer of the kernel's was cut short"));
+        }
+        if read(&batch, &mut found)? {
+            return Ok(found);
+        }
+    }
+}
+
+/// A dump of the sockets of one family that listen.
+fn request(family: u8) -> [u8; REQUEST] {
+    let mut bytes = [0; REQUEST];
+    bytes[0..4].copy_from_slice(&u32::try_from(REQUEST).unwrap_or_default().to_ne_bytes());
+    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
+    bytes[HEADER] = family;
+    bytes[HEADER + 1] = IPPROTO_TCP;
+    bytes[HEADER + 4..HEADER + 8].copy_from_slice(&(1_u32 << TCP_LISTEN).to_ne_bytes());
+    bytes
+}
+
+/// Takes a batch of answers apart; whether it was the last.
+fn read(mut batch: &[u8], found: &mut Vec<SocketAddr>) -> io::Result<bool> {
+    let malformed = || io::Error::other("an answer of the kernel's makes no sense");
+    while !batch.is_empty() {
+        let (length, kind) = header(batch).ok_or_else(malformed)?;
+        let message = batch.get(HEADER..length).ok_or_else(malformed)?;
+        match kind {
+            NLMSG_DONE | NLMSG_ERROR => {
+                let code = message.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                return if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(true) };
+            }
+            SOCK_DIAG_BY_FAMILY => found.push(address(message).ok_or_else(malformed)?),
+            _ => {}
+        }
+        batch = batch.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// The length and the type of a netlink message.
+fn header(bytes: &[u8]) -> Option<(usize, u16)> {
+    let length = u32::from_ne_bytes(*bytes.first_chunk()?);
+    Some((usize::try_from(length).ok()?, u16::from_ne_bytes([*bytes.get(4)?, *bytes.get(5)?])))
+}
+
+/// Where the socket of a `struct inet_diag_msg` is bound; ports and addresses are in the network's order.
+fn address(message: &[u8]) -> Option<SocketAddr> {
+    let message = message.get(..ANSWER)?;
+    let port = u16::from_be_bytes([message[4], message[5]]);
+    let ip: IpAddr = if message[0] == AF_INET {
+        Ipv4Addr::from(*message[8..].first_chunk::<4>()?).into()
+    } else {
+        Ipv6Addr::from(*message[8..].first_chunk::<16>()?).into()
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn sockets_that_listen_are_found_and_connections_are_not() {
+        let here = Namespace::current().unwrap();
+        let (v4, v6) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("[::1]:0").unwrap());
+        let (v4_at, v6_at) = (v4.local_addr().unwrap(), v6.local_addr().unwrap());
+        let client = std::net::TcpStream::connect(v4_at).unwrap();
+        let found = here.listening().unwrap();
+        assert!(found.contains(&v4_at) && found.contains(&v6_at), "{found:?}");
+        assert!(!found.contains(&client.local_addr().unwrap()), "{found:?}");
+        drop((v4, v6));
+        let found = here.listening().unwrap();
+        assert!(!found.contains(&v4_at) && !found.contains(&v6_at), "{found:?}");
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_an_error_and_no_end() {
+        let mut done = request(AF_INET).to_vec();
+        done[4..6].copy_from_slice(&NLMSG_DONE.to_ne_bytes());
+        for cut in 1..HEADER {
+            assert!(read(&done[..cut], &mut Vec::new()).is_err(), "{cut}");
+        }
+        assert!(read(&done, &mut Vec::new()).unwrap());
+        done[HEADER..HEADER + 4].copy_from_slice(&(-2_i32).to_ne_bytes());
+        assert_eq!(read(&done, &mut Vec::new()).unwrap_err().raw_os_error(), Some(2));
+    }
+}
