@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
+use lab::addresses::{FRONTEND, tor_host};
 use lab::octavia::call;
 use lab::{Family, wait_for};
 use serde_json::{Value, json};
@@ -106,7 +107,7 @@ fn keepalived_outlives_the_agent_and_a_refused_upload_leaves_the_old_one() {
     let master = || if holds_vip(amphora) { Ok(()) } else { Err("not yet") };
     wait_for("the only amphora becomes the master", PATIENCE, master).unwrap();
     let rules = amphora.haproxy_netns().unwrap().run(["ip", "rule", "show"]).unwrap();
-    assert!(rules.contains(&format!("from {} lookup 1", lab::addresses::FRONTEND.host(77).v4)), "{rules}");
+    assert!(rules.contains(&format!("from {} lookup 1", FRONTEND.host(77).v4)), "{rules}");
 
     let pid = keepalived_pid(amphora);
     for bad in ["vrrp_instance {", "\u{0}\u{1}", "} } }", &configs[0].replace("priority", "prioritty")] {
@@ -144,4 +145,25 @@ fn an_upload_asks_no_name_server() {
     // The service itself does, for its configuration is the controller's.
     put(&mut api, "/1.0/vrrp/start", "").unwrap().success().unwrap();
     wait_for("keepalived asks", PATIENCE, asked).unwrap();
+}
+
+#[test]
+fn a_plug_by_ipv6_answers_when_keepalived_can_have_the_address() {
+    let fabric = stock("by-ipv6", 1);
+    let amphora = &fabric.amphorae[0];
+    let mut api = start(amphora);
+    let front = amphora.frontend(Family::V6);
+    let body = json!({
+        "subnet_cidr": FRONTEND.v6, "gateway": FRONTEND.host(tor_host(0)).v6, "mac_address": amphora.frontend_mac(),
+        "vrrp_ip": front,
+    });
+    api.plug_vip(FRONTEND.host(77).v6.into(), &body).unwrap().success().unwrap();
+    // keepalived that comes before duplicate address detection is over would never become a master.
+    let inside = amphora.haproxy_netns().unwrap();
+    let show = |more: &[&str]| {
+        let words = ["ip", "-o", "-6", "address", "show", "dev", "eth1", "scope", "global"];
+        inside.run(words.iter().chain(more)).unwrap()
+    };
+    assert_eq!(show(&["tentative"]), "");
+    assert!(show(&[]).contains(&front.to_string()));
 }

@@ -89,6 +89,11 @@ pub async fn plug_vip(
         }
         other => other.map_err(|e| failed("ask for an address by DHCP", &e))?,
     }
+    if plug.mode == VipMode::Interface {
+        // keepalived is started next: one that finds its own address tentative enters its FAULT state ("src address not
+        // configured") and stays there for good.
+        app.kernel.settle(plug.mac, &plug.frontends.iter().map(|f| f.ip).collect::<Vec<_>>(), network::SETTLE).await;
+    }
     if plug.mode == VipMode::Interface && !resolve::by_keepalived(&plug, &app.policy) {
         app.kernel.advertise(plug.vips.iter().map(|v| v.ip).collect());
     }

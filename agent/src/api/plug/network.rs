@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long an IPv6 address may take to be known for unique (`TENTATIVE_WAIT_TIMEOUT` in upstream's `interface.py`).
-const SETTLE: Duration = Duration::from_secs(30);
+pub(super) const SETTLE: Duration = Duration::from_secs(30);
 
 /// Plug a member network.
 ///
