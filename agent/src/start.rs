@@ -167,7 +167,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         progress,
         kernel,
         speaker: view,
-        haproxy: Haproxy::new(services.clone(), inside, leaver),
+        haproxy: Haproxy::new(services.clone(), inside, Some(leaver)),
         gates,
         services: services.clone(),
         policy: Arc::new(Policy::of(&config)),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Done, Error, Setting, exists, name, on_disk, service, tell_keepalived};
+use super::{Done, Error, Setting, exists, leave, name, on_disk, service, tell_keepalived};
 use crate::{
     crash,
     files::Directory,
@@ -42,10 +42,15 @@ pub(super) async fn start(services: &Services, setting: &Setting, lb: &LbId) -> 
 
 /// Stops haproxy, until it is started again. Its pid file goes too, for others take it that a process of this number is
 /// this haproxy.
-pub(super) async fn stop(services: &Services, leaver: &Leaver, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
+pub(super) async fn stop(
+    services: &Services,
+    leaver: Option<&Leaver>,
+    setting: &Setting,
+    lb: &LbId,
+) -> Result<Done, Error> {
     known(setting, lb).await?;
     tell_keepalived(setting, Some(lb)).await?;
-    let _away = leaver.leave(lb).await;
+    let _away = leave(leaver, lb).await;
     crash::point("haproxy: before the stop");
     let stopped = match services.stop(&ServiceName::haproxy(lb)).await {
         Err(ServiceError::Unknown(_)) => Ok(()),

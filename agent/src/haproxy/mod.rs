@@ -23,7 +23,7 @@ use crate::{
     config::Paths,
     crash,
     files::{Directory, Name},
-    health::Leaver,
+    health::{self, Leaver},
     loadbalancers::{self, LbId},
     services::{ServiceError, ServiceName, Services},
     vrrp,
@@ -98,14 +98,15 @@ pub struct Setting {
 pub struct Haproxy {
     services: Services,
     inside: Namespace,
-    leaver: Leaver,
+    leaver: Option<Leaver>,
     turns: Turns,
 }
 
 impl Haproxy {
-    /// With the services they are, in the namespace they run in; VIPs are withdrawn before their haproxy is stopped.
+    /// With the services they are, in the namespace they run in. With a leaver, VIPs are withdrawn before their haproxy is
+    /// stopped.
     #[must_use]
-    pub fn new(services: Services, inside: Namespace, leaver: Leaver) -> Self {
+    pub fn new(services: Services, inside: Namespace, leaver: Option<Leaver>) -> Self {
         Self { services, inside, leaver, turns: Turns::default() }
     }
 
@@ -127,7 +128,7 @@ impl Haproxy {
     pub async fn stop(&self, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
         let (this, setting, id) = (self.clone(), setting.clone(), lb.clone());
         self.turns
-            .take(lb, Call::Stop, async move { life::stop(&this.services, &this.leaver, &setting, &id).await })
+            .take(lb, Call::Stop, async move { life::stop(&this.services, this.leaver.as_ref(), &setting, &id).await })
             .await
     }
 
@@ -183,7 +184,7 @@ impl Haproxy {
         if known {
             tell_keepalived(setting, Some(lb)).await?;
         }
-        let _away = self.leaver.leave(lb).await;
+        let _away = leave(self.leaver.as_ref(), lb).await;
         let removed = self.services.remove(&ServiceName::haproxy(lb)).await;
         removed.map_err(|cause| Error::Service { what: "remove", cause })?;
         crash::point("haproxy: service removed");
@@ -243,6 +244,14 @@ async fn on_disk(
         work(&base, &base.inner_or_make(lb.name())?)
     })
     .await
+}
+
+/// Has the VIPs of a load balancer withdrawn, until the result is dropped.
+async fn leave(leaver: Option<&Leaver>, lb: &LbId) -> Option<health::stopping::Call> {
+    match leaver {
+        Some(leaver) => Some(leaver.leave(lb).await),
+        None => None,
+    }
 }
 
 /// Works where waiting for a disk or a program holds nobody up.

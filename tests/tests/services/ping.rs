@@ -52,7 +52,7 @@ fn a_ping_monitor_finds_its_member_up() {
             network: None,
         };
         let setting = Setting { paths: Arc::new(paths), amphora_id: Some("a".to_owned()), active_standby: false };
-        let haproxy = Haproxy::new(case.services.clone(), inside);
+        let haproxy = Haproxy::new(case.services.clone(), inside, None);
         let configuration = format!(
             "global\n  user nobody\n  stats socket {BASE}/{lb}.sock mode 0666 level user\n  maxconn 100\n  \
              external-check\n  insecure-fork-wanted\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 5s\n  \
