@@ -53,11 +53,17 @@ pub fn is_ours(text: &[u8]) -> bool {
     String::from_utf8_lossy(text).lines().any(|line| line.trim().starts_with(&format!("comment \"{MARK} ")))
 }
 
-/// The firewall wanted: none while no NIC is a virtual function and the controller named no rules.
+/// Whether there is to be a firewall: not while no NIC is a virtual function and the controller named no rules.
+#[must_use]
+pub fn is_wanted(desired: &Desired) -> bool {
+    let sriov = desired.plugs.values().any(|p| p.is_sriov) || desired.networks.values().any(|n| n.is_sriov);
+    sriov || desired.firewall.is_some()
+}
+
+/// The firewall wanted.
 #[must_use]
 pub fn ruleset(desired: &Desired) -> Option<Ruleset> {
-    let sriov = desired.plugs.values().any(|p| p.is_sriov) || desired.networks.values().any(|n| n.is_sriov);
-    if !sriov && desired.firewall.is_none() {
+    if !is_wanted(desired) {
         return None;
     }
     let mut chains = "  chain amphora_chain {

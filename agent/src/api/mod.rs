@@ -125,10 +125,15 @@ impl App {
         self.kernel.advertise(self.owner.shared().read(vips));
     }
 
-    /// Waits until the kernel's part of `generation` is done for this NIC and none of these addresses is left that nobody
-    /// wants; why it is not, otherwise.
-    pub async fn converged(&self, generation: u64, nic: Option<Mac>, vips: &[IpAddr]) -> Result<(), String> {
-        let lingers = |r: &Report| vips.iter().find_map(|v| r.lingering.get(v).map(|why| (*v, why.clone())));
+    /// Waits until the kernel's part of `generation` is done for this NIC and no address that nobody wants is left of those
+    /// that are `asked` for; why it is not, otherwise.
+    pub async fn converged(
+        &self,
+        generation: u64,
+        nic: Option<Mac>,
+        asked: impl Fn(IpAddr) -> bool,
+    ) -> Result<(), String> {
+        let lingers = |r: &Report| r.lingering.iter().find(|(ip, _)| asked(**ip)).map(|(ip, why)| (*ip, why.clone()));
         let unready = |r: &Report| nic.and_then(|mac| r.nics.get(&mac).cloned());
         let done = async {
             self.progress.reached(generation).await;

@@ -77,7 +77,7 @@ pub async fn set_interface_rules(
     // Also when they are the same: a commit is what has everything tried again now.
     let committed = app.owner.commit(move |_: &Desired| Ok(vec![Change::Firewall(firewall.clone())])).await?;
     crash::point("rules: durable");
-    app.converged(committed.generation, None, &[]).await.map_err(failed)?;
+    app.converged(committed.generation, None, |_| false).await.map_err(failed)?;
     if let Some(why) = app.progress.read(|r| r.filter.as_ref().map(|u| u.why().to_owned())) {
         return Err(failed(why));
     }

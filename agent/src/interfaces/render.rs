@@ -10,6 +10,7 @@ use netns::IfName;
 
 use super::file::{Address, Interface, Kind, Route, Rule, Script, Scripts};
 use crate::{
+    firewall,
     programs::masquerade::{Family, Masquerade},
     resolve::{Policy, autoconf, by_keepalived, dhcp, table_of},
     state::{Desired, FixedIp, HostRoute, NetworkPlug, Plug, Vip, VipMode},
@@ -144,12 +145,15 @@ fn of_hosts(routes: &[HostRoute], table: Option<u32>) -> impl Iterator<Item = Ro
     })
 }
 
-/// LVS needs its packets masqueraded on every NIC, in each family there is.
+/// LVS needs its packets masqueraded on every NIC, in each family there is. The firewall of a virtual function lets in
+/// what is tracked, on all NICs: then TCP stays tracked on the others as well, or a member's answers were dropped.
 pub(crate) fn masquerades(desired: &Desired) -> BTreeSet<Masquerade> {
+    let filtered = firewall::is_wanted(desired);
     let of_vips = desired.plugs.values().flat_map(|p| vip_masquerades(p, desired.networks.get(&p.mac)));
     let vips: BTreeSet<_> = desired.plugs.values().map(|p| p.mac).collect();
     let ports = desired.networks.values().filter(|n| !vips.contains(&n.mac));
-    of_vips.chain(ports.flat_map(port_masquerades)).collect()
+    let all = of_vips.chain(ports.flat_map(port_masquerades));
+    all.map(|m| Masquerade { sriov: m.sriov || filtered, ..m }).collect()
 }
 
 fn vip_masquerades(plug: &Plug, members: Option<&NetworkPlug>) -> BTreeSet<Masquerade> {

@@ -55,7 +55,7 @@ pub struct Masquerade {
     pub family: Family,
     /// Its name inside the namespace.
     pub interface: IfName,
-    /// It is a virtual function, whose TCP stays tracked.
+    /// Its TCP stays tracked: it is a virtual function, or beside one.
     pub sriov: bool,
 }
 

@@ -97,9 +97,9 @@ fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
 
 /// The configuration, and the CA file's contents it stands on.
 fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<(Arc<ServerConfig>, Vec<u8>), TlsError> {
-    let clients_ca = read(ca)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let (chain, key) = identity(cert, &read(cert)?)?;
+    let clients_ca = read(ca)?;
     let clients = WebPkiClientVerifier::builder_with_provider(roots(ca, &clients_ca)?.into(), provider.clone())
         .build()
         .map_err(|error| TlsError::NoCa(ca.to_owned(), error))?;

@@ -37,7 +37,16 @@ fn an_agent_killed_at_any_step_of_registering_an_end_point_completes_it_on_a_ret
     let own = BTreeSet::from([lab.vip.v6.into()]);
     let register =
         |api: &mut Api| api.post("/1.0/distributor/vips", &json!({ "vip_ip": vip, "nexthop_ip": "192.0.2.100" }));
-    let unregister = |api: &mut Api| api.delete(&format!("/1.0/distributor/vips/{vip}"));
+    // 202 while the speaker of a new agent cannot be asked yet.
+    let unregister = |api: &mut Api| {
+        let begin = std::time::Instant::now();
+        loop {
+            let reply = api.delete(&format!("/1.0/distributor/vips/{vip}"))?;
+            if reply.status != 202 || begin.elapsed() > PATIENCE {
+                return Ok(reply);
+            }
+        }
+    };
     let without = |wreck: &Wreck| wreck.announced == own;
     let with = |wreck: &Wreck| wreck.announced == BTreeSet::from([vip, lab.vip.v6.into()]);
     let before = || prepare(&lab, &unregister, &without);

@@ -77,7 +77,7 @@ pub async fn plug_vip(
     let committed = app.owner.commit(move |d: &Desired| decide::plug(&wanted, d, &inside, &missing, &policy)).await?;
     let plug = |c: &Change| if let Change::Plug(plug) = c { Some((**plug).clone()) } else { None };
     let plug = committed.changes.iter().find_map(plug).expect("a plug that is taken is a change");
-    app.converged(committed.generation, Some(plug.mac), &[plug.primary()])
+    app.converged(committed.generation, Some(plug.mac), |ip| ip == plug.primary())
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error plugging VIP", why))?;
     crash::point("plug: done, not acknowledged");
@@ -208,8 +208,9 @@ pub async fn unplug_vip(State(app): State<App>, Path(vip): Path<String>) -> Resu
     };
     let policy = app.policy.clone();
     let committed = app.owner.commit(move |d: &Desired| decide::unplug(ip, &held, d, &policy)).await?;
-    // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it.
-    app.converged(committed.generation, None, &with_it.unwrap_or_else(|| vec![ip]))
+    // Also when it was forgotten before: an earlier call may have failed here, or the agent died in it. Then whatever
+    // lingers may be one of its additional VIPs.
+    app.converged(committed.generation, None, |left| with_it.as_ref().is_none_or(|vips| vips.contains(&left)))
         .await
         .map_err(|why| ApiError::new(Status::Internal, "Error unplugging VIP", why))?;
     sweep(&app).await.map_err(|e| failed("end DHCP", &e))?;

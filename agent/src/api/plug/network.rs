@@ -57,7 +57,7 @@ pub async fn plug_network(
     let plug = |c: &Change| if let Change::PlugNetwork(plug) = c { Some((**plug).clone()) } else { None };
     let plug = committed.changes.iter().find_map(plug).expect("a network that is taken is a change");
     let failed = |why| ApiError::new(Status::Internal, "Error plugging network", why);
-    app.converged(committed.generation, Some(mac), &[]).await.map_err(failed)?;
+    app.converged(committed.generation, Some(mac), |_| false).await.map_err(failed)?;
     follow(&app, mac, &plug.interface, true).await.map_err(|e| failed(with_causes(&e)))?;
     let ips: Vec<IpAddr> = plug.fixed_ips.iter().map(|f| f.ip).collect();
     app.kernel.settle(mac, &ips, SETTLE).await;
