@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use amphora_agent::config::{Flag, Sources};
+use amphora_agent::{
+    config::{Flag, Sources},
+    programs,
+};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 /// Where the configuration is when no flag says otherwise.
@@ -43,7 +46,7 @@ where
     I: IntoIterator<Item = T>,
     T: Into<std::ffi::OsString> + Clone,
 {
-    let matches = Arguments::command().try_get_matches_from(arguments)?;
+    let matches = Arguments::command().after_help(programs::overview()).try_get_matches_from(arguments)?;
     let parsed = Arguments::from_arg_matches(&matches)?;
     let place = |name, count: usize| matches.indices_of(name).into_iter().flatten().take(count);
     let files = place("config_file", parsed.config_file.len()).zip(parsed.config_file.into_iter().map(Flag::File));

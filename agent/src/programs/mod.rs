@@ -12,7 +12,7 @@ mod vrrp_check;
 mod withdraw;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -22,26 +22,61 @@ use crate::services::{direct::exec, reload_main};
 /// A program, given its arguments without its own name.
 pub type Program = fn(&[OsString]) -> ExitCode;
 
-const PROGRAMS: &[(&str, Program)] = &[
-    ("deadman", deadman),
-    ("dhcp-client", dhcp_client::main),
-    ("prometheus-proxy", crate::prometheus::program),
-    ("run-service", exec::run),
-    ("reload-main", reload_main::run),
-    ("amphora-netns", netns::run),
-    ("amphora-health-checker", health_checker::main),
-    ("amphora-interface", interface::main),
-    ("haproxy-vrrp-check", vrrp_check::main),
-    ("withdraw", withdraw::run),
-    ("lvs-masquerade", masquerade::main),
-    ("lvs-masquerade.sh", masquerade::main),
+/// Each by its name, with what `--help` says of it.
+const PROGRAMS: &[(&str, &str, Program)] = &[
+    ("deadman", "SOCKET: started by the agent, to stop gobgpd when the agent stays away", deadman),
+    ("dhcp-client", "INTERFACE: started as a service of a NIC without an IPv4 address", dhcp_client::main),
+    ("prometheus-proxy", ": serves haproxy's metrics to Prometheus on 127.0.0.1:9102", crate::prometheus::program),
+    ("run-service", ": started by the agent, for each service it runs itself", exec::run),
+    ("reload-main", ": has a service reload, for systemd's ExecReload", reload_main::run),
+    ("amphora-netns", ": makes the namespace amphora-haproxy and sets its sysctls", netns::run),
+    (
+        "amphora-health-checker",
+        "sctp|udp|ping [OPTIONS] ADDRESS: checks a member, 0 when it is up",
+        health_checker::main,
+    ),
+    ("amphora-interface", "up|down INTERFACE|all: applies /etc/octavia/interfaces", interface::main),
+    ("haproxy-vrrp-check", "SOCKET...: 0 when every haproxy answers, for keepalived", vrrp_check::main),
+    (
+        "withdraw",
+        ": ends gobgpd, for a machine that goes down; stop the agent first, which would start it again",
+        withdraw::run,
+    ),
+    ("lvs-masquerade", "add|delete ipv4|ipv6 INTERFACE [sriov]: masquerades what LVS forwards", masquerade::main),
+    ("lvs-masquerade.sh", "add|delete ipv4|ipv6 INTERFACE [sriov]: masquerades what LVS forwards", masquerade::main),
 ];
 
 /// The program a command line (with its name first) calls for, and its own arguments; `None` is the agent.
 #[must_use]
 pub fn called(line: &[OsString]) -> Option<(Program, &[OsString])> {
-    let of = |name: &OsString| PROGRAMS.iter().find(|(n, _)| Path::new(name).file_name().is_some_and(|f| f == *n));
-    (0..2).find_map(|at| Some((of(line.get(at)?)?.1, &line[at + 1..])))
+    let named = |name: &OsString| Path::new(name).file_name().and_then(|file| find(file));
+    let (at, program) = (0..2).find_map(|at| Some((at, named(line.get(at)?)?)))?;
+    let arguments = &line[at + 1..];
+    let asks = arguments.first().is_some_and(|first| first == "--help" || first == "-h");
+    Some(if asks { (help, &line[at..=at]) } else { (program, arguments) })
+}
+
+fn find(name: &OsStr) -> Option<Program> {
+    PROGRAMS.iter().find(|(known, ..)| name == *known).map(|(.., program)| *program)
+}
+
+/// Says what the named program is for, and does nothing else.
+fn help(name: &[OsString]) -> ExitCode {
+    let file = name.first().and_then(|name| Path::new(name).file_name());
+    for (known, what, _) in PROGRAMS.iter().filter(|(known, ..)| file.is_some_and(|file| file == *known)) {
+        println!("{known}{}{what}", if what.starts_with(':') { "" } else { " " });
+    }
+    ExitCode::SUCCESS
+}
+
+/// The programs as the agent's own help lists them.
+#[must_use]
+pub fn overview() -> String {
+    let line = |(name, what, _): &(&str, &str, Program)| {
+        format!("  {name}{}{what}\n", if what.starts_with(':') { "" } else { " " })
+    };
+    "Other programs, by the first argument or the name of a link to this one:\n".to_owned()
+        + &PROGRAMS.iter().map(line).collect::<Vec<_>>().concat()
 }
 
 /// The path of this very program, for who shall call it later. One that was replaced meanwhile is found at the same path.
@@ -75,5 +110,8 @@ mod tests {
         assert_eq!(arguments(&["amphora-agent", "deadman", "/run/x"]).unwrap(), ["/run/x"]);
         assert_eq!(arguments(&["amphora-agent", "--config-dir", "deadman"]), None);
         assert_eq!(arguments(&["amphora-agent"]), None);
+        // Asked what it does, a program does not do it.
+        assert_eq!(arguments(&["amphora-agent", "withdraw", "--help"]).unwrap(), ["withdraw"]);
+        assert_eq!(arguments(&["/usr/sbin/deadman", "-h"]).unwrap(), ["/usr/sbin/deadman"]);
     }
 }

@@ -109,7 +109,7 @@ fn on_a_full_disk_calls_that_change_something_are_500_the_old_state_stands_and_s
         assert_eq!(picture::look(&inside(amphora)).unwrap(), bound);
     }
     let beside = amphora.node().run(["ls", "-A", "/var/lib/octavia/amphora-agent"]).unwrap();
-    assert_eq!(beside, "services\nstate\n", "nothing half-written is left lying about");
+    assert_eq!(beside, "interfaces\nservices\nstate\n", "nothing half-written is left lying about");
     wait_on_tor(&fabric);
 
     amphora.node().run(["rm", "/var/lib/octavia/filler"]).unwrap();
