@@ -13,7 +13,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use bgp::{Announcement, Audience, Family, PeerId};
+use bgp::{Announcement, Attributes, Audience, Family, PeerId};
 use ipnet::IpNet;
 use netns::Mac;
 
@@ -325,7 +325,7 @@ pub fn announced(
                 Some(peer) => Audience::Peers([peer.clone()].into()),
                 None => Audience::All,
             },
-            communities: Vec::new(),
+            attributes: Attributes::default(),
         },
         here,
     })
