@@ -189,6 +189,7 @@ pub(crate) fn announcement(vip: IpAddr, next_hop: IpAddr) -> Result<Announcement
         prefix: Prefix::try_from(vip)?,
         next_hop: next_hop.try_into()?,
         audience: Audience::All,
+        bfd: None,
         attributes: bgp::Attributes::default(),
     })
 }
