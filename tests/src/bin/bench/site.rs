@@ -132,6 +132,7 @@ impl Site {
 
     fn peer(&self) -> Result<Peer> {
         Ok(Peer {
+            bfd: None,
             attributes: bgp::Attributes::default(),
             id: self.tor().name().parse()?,
             address: self.tor().peering_address(Family::V4),
@@ -189,7 +190,6 @@ pub(crate) fn announcement(vip: IpAddr, next_hop: IpAddr) -> Result<Announcement
         prefix: Prefix::try_from(vip)?,
         next_hop: next_hop.try_into()?,
         audience: Audience::All,
-        bfd: None,
         attributes: bgp::Attributes::default(),
     })
 }
