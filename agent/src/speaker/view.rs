@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use bgp::{Error, Family, PeerId, Prefix, Session, SessionState};
+use bgp::{BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
@@ -50,6 +50,11 @@ pub struct PeerView {
     /// Only this many hops away is the peer listened to (GTSM).
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_hops: Option<u8>,
+    /// Where `bfd = true`, the state of RFC 5880: `down`, `init`, `up` or `admin_down`; `unsupported` with a gobgpd older
+    /// than 4.6, where the hold time alone counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    bfd: Option<BfdState>,
     /// We do not dial.
     passive: bool,
     /// Routes sent to it.
@@ -138,6 +143,7 @@ fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
             bgp::Distance::TtlSecurity(hops) => Some(hops.get()),
             _ => None,
         },
+        bfd: peer.bfd.map(|_| session.map_or(BfdState::Down, |s| s.bfd)),
         passive: peer.passive,
         advertised: session.map_or(0, |s| s.advertised),
         notifications_received: session.map_or(0, |s| s.notifications_received),
