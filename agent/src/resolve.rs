@@ -15,7 +15,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use bgp::{Announcement, Audience, Family, PeerId};
+use bgp::{Announcement, Attributes, Audience, Family, PeerId};
 use ipnet::IpNet;
 use netns::Mac;
 
@@ -321,6 +321,8 @@ pub fn announced(
             None => format!("{nexthop} is in no front-end subnet of this amphora; set [distributor] allowed_nexthops"),
         });
     }
+    let attributes = Attributes::default();
+    let attributes = if depreferred { drain::less_preferred(attributes) } else { attributes };
     Ok(WantAnnounced {
         announcement: Announcement {
             prefix: registration.vip,
@@ -329,7 +331,7 @@ pub fn announced(
                 Some(peer) => Audience::Peers([peer.clone()].into()),
                 None => Audience::All,
             },
-            communities: drain::communities(depreferred),
+            attributes,
         },
         here,
     })

@@ -1,6 +1,6 @@
 //! What a drain means for an announcement.
 
-use bgp::{Community, Prefix};
+use bgp::{Attributes, Community, Prefix};
 
 use super::Closed;
 use crate::{
@@ -32,11 +32,14 @@ pub fn closed(drain: &Drain) -> Closed {
     )
 }
 
-/// What makes any other route to the same VIP better. `GRACEFUL_SHUTDOWN` alone does not: BIRD needs a filter line for it,
-/// and FRR heeds it on external sessions only. A longer AS path does everywhere, and within the AS the local preference
-/// comes before it.
-pub(super) fn communities(depreferred: bool) -> Vec<Community> {
-    depreferred.then_some(GRACEFUL_SHUTDOWN).into_iter().collect()
+/// The attributes that make any other route to the same VIP better. `GRACEFUL_SHUTDOWN` alone does not: BIRD needs a filter
+/// line for it, and FRR heeds it on external sessions only. A longer AS path does for external peers, a local preference of
+/// 0 for internal ones.
+pub(super) fn less_preferred(mut attributes: Attributes) -> Attributes {
+    attributes.communities.insert(GRACEFUL_SHUTDOWN);
+    attributes.prepend = (attributes.prepend + 1).min(Attributes::MAX_PREPEND);
+    attributes.local_pref = Some(0);
+    attributes
 }
 
 #[cfg(test)]
