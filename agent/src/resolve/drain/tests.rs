@@ -37,7 +37,9 @@ fn a_vip_is_less_preferred_then_withdrawn_then_unbound_with_all_else_in_place() 
     assert_eq!(want, before.0);
     let (now, was) = (announced.unwrap().announcement, before.1.as_ref().unwrap().announcement.clone());
     assert_eq!((now.prefix, now.next_hop, &now.audience), (was.prefix, was.next_hop, &was.audience));
-    assert_ne!(now, was, "less preferred");
+    let (less, plain) = (now.attributes, was.attributes);
+    assert_eq!(less.communities, ["65535:0".parse().unwrap()].into());
+    assert_eq!((less.prepend, less.local_pref, less.med), (plain.prepend + 1, Some(0), plain.med));
 
     desired.apply(Change::Drain(drain(registration.vip, Stage::Withdrawn)));
     let (want, announced) = wanted(&desired, &registration);
