@@ -81,7 +81,7 @@ fn every_alert_and_panel_has_data_and_a_lost_session_fires_its_alert() {
             );
         }
     }
-    let (_, took) = wait_for("every expression has data", PATIENCE, || {
+    let ((), took) = wait_for("every expression has data", PATIENCE, || {
         let empty = |(_, expression): &&(String, String)| match prometheus.query(expression) {
             Ok(series) => !series.iter().any(has_value),
             Err(error) => panic!("{error}"),

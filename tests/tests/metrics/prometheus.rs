@@ -1,5 +1,6 @@
 //! Debian's Prometheus on the controller's node, with the files of `monitoring/` as an operator would take them over.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,10 @@ impl Prometheus {
 
     /// The series an expression has now.
     pub(crate) fn query(&self, expression: &str) -> Result<Vec<Value>, Error> {
-        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let mut encoded = String::new();
+        for byte in expression.bytes() {
+            write!(encoded, "%{byte:02x}").unwrap();
+        }
         let said = self.json(&format!("/api/v1/query?query={encoded}"))?;
         match said["data"]["result"].as_array() {
             Some(series) => Ok(series.clone()),
