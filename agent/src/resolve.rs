@@ -4,8 +4,10 @@
 //! the end of duplicate address detection), so every gate between a registration and its announcement is
 //! judged here each time, and each closed gate says why in words an operator can act on.
 
+mod drain;
 mod own;
 
+pub use drain::closed as drained;
 pub use own::{Announcements, own, routed};
 
 use std::{
@@ -13,7 +15,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use bgp::{Announcement, Audience, Family, PeerId};
+use bgp::{Announcement, Attributes, Audience, Family, PeerId};
 use ipnet::IpNet;
 use netns::Mac;
 
@@ -167,7 +169,7 @@ pub fn kernel(desired: &Desired, facts: &Facts, policy: &Policy) -> Want {
         want.addresses.extend(own.map(|f| Address { device: nic, ip: f.ip, length: f.subnet.prefix_len() }));
         match plug.mode {
             VipMode::Interface => on_nic(plug, policy, &mut want),
-            VipMode::Anycast | VipMode::Noarp => on_lo(plug, facts, &mut want),
+            VipMode::Anycast | VipMode::Noarp => on_lo(plug, desired, facts, &mut want),
         }
     }
     let mut networks: Vec<_> = desired.networks.values().collect();
@@ -248,10 +250,11 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
 }
 
 /// The VIP on `lo`, its replies by table 1 through the front-end network. The VIP's own subnet is never
-/// on-link: the other amphorae of that subnet are reached through the fabric like everybody else.
-fn on_lo(plug: &Plug, facts: &Facts, want: &mut Want) {
+/// on-link: the other amphorae of that subnet are reached through the fabric like everybody else. One that is drained is
+/// nowhere, and the rest of its plug stays for its return.
+fn on_lo(plug: &Plug, desired: &Desired, facts: &Facts, want: &mut Want) {
     want.silent = true;
-    for vip in &plug.vips {
+    for vip in plug.vips.iter().filter(|v| !desired.is_drained(v.ip)) {
         want.addresses.insert(Address::vip(vip.ip));
         want.rules.insert(Rule { from: vip.ip, table: table_of(plug) });
     }
@@ -294,6 +297,7 @@ pub fn announced(
     if !contains(&policy.allowed_prefixes, vip) {
         return Err(format!("{vip} is outside [distributor] allowed_prefixes"));
     }
+    let depreferred = drain::gate(registration.vip, desired)?;
     if let Some(peer) = registration.peer.as_ref().filter(|p| !policy.peers.contains(p)) {
         return Err(format!("peer {peer} is not configured any more; add [bgp_peer:{peer}] or register anew"));
     }
@@ -317,6 +321,8 @@ pub fn announced(
             None => format!("{nexthop} is in no front-end subnet of this amphora; set [distributor] allowed_nexthops"),
         });
     }
+    let attributes = Attributes::default();
+    let attributes = if depreferred { drain::less_preferred(attributes) } else { attributes };
     Ok(WantAnnounced {
         announcement: Announcement {
             prefix: registration.vip,
@@ -325,7 +331,7 @@ pub fn announced(
                 Some(peer) => Audience::Peers([peer.clone()].into()),
                 None => Audience::All,
             },
-            communities: Vec::new(),
+            attributes,
         },
         here,
     })

@@ -18,6 +18,7 @@ use crate::{
     crash,
     deadman::{self, Lock},
     dhcp,
+    drain::Drains,
     haproxy::Haproxy,
     health::{self, Health, Leaver, stopping::Stopping},
     heartbeat::Heartbeats,
@@ -158,6 +159,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         Health::new(running.subscribe(), desired, kernel.clone(), progress.clone(), &services, stopping, judged);
     let mut health = tokio::spawn(health.run());
 
+    let (drains, draining) = Drains::new(owner.clone(), progress.clone(), kernel.clone(), running.subscribe());
+    let mut drains = tokio::spawn(drains.run());
+
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
@@ -170,6 +174,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         speaker: view,
         haproxy: Haproxy::new(services.clone(), inside, Some(leaver)),
         gates,
+        drains: draining,
         services: services.clone(),
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
@@ -193,6 +198,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(running.clone()),
             _ = &mut converge => return Err(StartError::Task("converging")),
+            _ = &mut drains => return Err(StartError::Task("draining")),
             _ = &mut health => return Err(StartError::Task("health")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),

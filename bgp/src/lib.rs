@@ -3,6 +3,7 @@
 //! Everything gobgp (its gRPC, its two API generations, its policies) stays inside this crate, so
 //! that the agent can speak of peers, prefixes and next hops and another daemon can take its place.
 
+mod attributes;
 mod client;
 mod error;
 mod path;
@@ -16,6 +17,7 @@ mod tag;
 mod types;
 mod v3;
 
+pub use attributes::Attributes;
 pub use client::ApiVersion;
 pub use error::Error;
 pub use peers::PeerDiff;

@@ -94,6 +94,7 @@ fn want(peer: &Peer, graceful_restart: Option<RestartTime>) -> v4::Peer {
         }),
         afi_safis: families.iter().map(afi_safi).collect(),
         state: None,
+        bfd: None,
     }
 }
 
@@ -116,6 +117,7 @@ fn settings(peer: &v4::Peer) -> v4::Peer {
             .map(|g| GracefulRestart { local_restarting: false, ..g }),
         afi_safis,
         state: None,
+        bfd: None,
     }
 }
 

@@ -3,11 +3,11 @@
 //! gobgpd accepts nearly anything (host bits, hold times that never come up, passwords it then
 //! cuts), so whatever reaches it has been through one of these types.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, num::NonZeroU8, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroU8, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NextHop, Prefix};
+use crate::{Attributes, NextHop, Prefix};
 
 /// Why a value is not what BGP, or this speaker, can take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,12 @@ pub enum Invalid {
     /// RFC 5549 lets an IPv6 next hop carry IPv4, not the other way round.
     #[error("{0} cannot have the IPv4 next hop {1}")]
     NextHopFamily(Prefix, NextHop),
+    /// More of our AS in one AS_PATH than the speaker can be told.
+    #[error("AS_PATH can be prepended {max} times at most, not {0}", max = crate::Attributes::MAX_PREPEND)]
+    Prepend(u8),
+    /// gobgp's policies take 0 for "leave it".
+    #[error("peer `{0}` cannot have LOCAL_PREF 0; 1 is the least")]
+    LocalPref(PeerId),
     /// Two peers at one address: BGP has one session between two addresses.
     #[error("peers `{0}` and `{1}` have the same address")]
     PeerAddress(PeerId, PeerId),
@@ -286,8 +292,9 @@ pub struct Peer {
     pub families: Vec<Family>,
     /// Pause between attempts.
     pub connect_retry: Duration,
-    /// What every route sent to it carries, besides the route's own.
-    pub communities: BTreeSet<Community>,
+    /// What every route sent to it carries besides the route's own. Communities and prepends of both
+    /// add up; where a route has a MED or LOCAL_PREF, it stands.
+    pub attributes: Attributes,
 }
 
 #[cfg(test)]

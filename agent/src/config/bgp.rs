@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ::bgp::{Asn, Community, Distance, Family, HoldTime, Peer, PeerId};
+use ::bgp::{Asn, Attributes, Community, Distance, Family, HoldTime, Peer, PeerId};
 
 use super::{Bgp, PeerConfig, password::password, reader::Reader};
 
@@ -90,7 +90,7 @@ fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
         local_address,
         families: families?,
         connect_retry: Duration::from_secs(retry?.into()),
-        communities: communities?.into_iter().collect(),
+        attributes: Attributes { communities: communities?.into_iter().collect(), ..Attributes::default() },
     };
     Some(PeerConfig { peer, password_file })
 }

@@ -130,7 +130,7 @@ fn print_peer(out: &mut Writer<'_, '_>, config: &PeerConfig) -> fmt::Result {
     };
     out.list("families", peer.families.iter().map(family))?;
     out.option("connect_retry", peer.connect_retry.as_secs())?;
-    out.list("communities", &peer.communities)
+    out.list("communities", &peer.attributes.communities)
 }
 
 struct Writer<'w, 'f>(&'w mut fmt::Formatter<'f>);

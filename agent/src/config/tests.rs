@@ -86,7 +86,7 @@ fn the_profile_of_the_design_is_read() {
         ("tor-a", "192.0.2.1".into(), 64500)
     );
     assert_eq!((peer.hold_time.seconds(), peer.keepalive, peer.connect_retry.as_secs()), (9, 3, 5));
-    assert!(peer.families.len() == 2 && !peer.passive && peer.password.is_none() && peer.communities.is_empty());
+    assert!(peer.families.len() == 2 && !peer.passive && peer.password.is_none() && peer.attributes.is_empty());
     let role = ANYCAST.replace("announce", "role = distributor\nallowed_nexthops = 198.51.100.0/24\nannounce");
     assert_eq!(load(&role).unwrap().distributor.role, Role::Distributor);
     let name = load(&ANYCAST.replace("bgp_peer:tor-a", "bgp_peer:ToR.A_1")).unwrap();
@@ -225,7 +225,7 @@ fn the_effective_configuration_is_printed_without_secrets_and_reads_back() {
     let again = load(&printed).unwrap();
     assert_eq!(again.to_string(), printed);
     assert_eq!((&again.api, &again.paths, &again.distributor), (&config.api, &config.paths, &config.distributor));
-    assert_eq!(again.bgp.unwrap().peers[0].peer.communities, config.bgp.unwrap().peers[0].peer.communities);
+    assert_eq!(again.bgp.unwrap().peers[0].peer.attributes, config.bgp.unwrap().peers[0].peer.attributes);
 }
 
 #[test]

@@ -72,3 +72,23 @@ fn an_agent_killed_at_any_step_of_silencing_its_amphora_completes_it_on_a_retry(
     walk(&lab, &Operation { name: "vrrp start", before: &before, call: &start, after: &announced, again: 202 });
     lab.wait_routes(&BTreeSet::from([lab.vip.v6.into()]));
 }
+
+/// From the call through all stages to the end, and back.
+#[test]
+fn an_agent_killed_at_any_step_of_draining_completes_it_and_never_unbinds_what_is_announced() {
+    let lab = announcing("crash-drain");
+    let vip = lab.vip.v6;
+    let put = |action: &'static str, body: serde_json::Value| {
+        let path = format!("/1.0/distributor/amphorae/{}/{action}", lab.amphora().id());
+        move |api: &mut Api| api.put(&path, &body)
+    };
+    let drain = put("drain", json!({ "timeout_s": 0, "max_connections": 0, "vip_ip": vip }));
+    let undrain = put("undrain", json!({ "vip_ip": vip }));
+    let drained = |wreck: &Wreck| wreck.announced.is_empty() && wreck.bound == BTreeSet::from([lab.vip.v4.into()]);
+    let announced = |wreck: &Wreck| wreck.announced == BTreeSet::from([vip.into()]) && wreck.bound == lab.both();
+    let before = || prepare(&lab, &undrain, &announced);
+    walk(&lab, &Operation { name: "drain", before: &before, call: &drain, after: &drained, again: 202 });
+    let before = || prepare(&lab, &drain, &drained);
+    walk(&lab, &Operation { name: "undrain", before: &before, call: &undrain, after: &announced, again: 202 });
+    lab.wait_routes(&BTreeSet::from([vip.into()]));
+}

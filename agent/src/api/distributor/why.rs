@@ -13,7 +13,10 @@ use bgp::Prefix;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::route::{self, Route};
+use super::{
+    drain,
+    route::{self, Route},
+};
 use crate::{
     api::{
         App,
@@ -104,7 +107,12 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
         }
         _ => None,
     });
-    let gates = judged.into_iter().flat_map(|judged| judged.gates).map(view).collect();
+    let drain = app.owner.shared().read(|desired| desired.drains.get(&prefix).cloned()).map(|drain| {
+        let (open, evidence) = drain::evidence(&drain, app.drains.of(&prefix).as_ref());
+        GateView { gate: Gate::Drain, open: Some(open), evidence, since: drain.since }
+    });
+    let judged = judged.into_iter().flat_map(|judged| judged.gates).map(view);
+    let gates = drain.into_iter().chain(judged).collect();
     Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, route }))
 }
 
