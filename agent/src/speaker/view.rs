@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bgp::{BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
@@ -12,14 +12,34 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
-use super::{Live, Setup, State};
+use super::{
+    Live, Setup, State,
+    record::{Record, Transitions},
+};
 use crate::{api::error::with_causes, config::Config};
+
+/// Prefixes times peers that are counted as they are sent: gobgpd runs its policies over each of them for that, which takes
+/// it 15 µs or so.
+const COUNTED: usize = 20_000;
 
 /// A view on the speaker.
 #[derive(Clone, Debug)]
 pub struct View {
     config: watch::Receiver<Arc<Config>>,
     state: watch::Receiver<State>,
+    record: Record,
+}
+
+/// What the speaker is seen to do, for whoever reports it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// It has answered.
+    pub up: bool,
+    /// Which gobgpd it is, major and minor version, as far as that is known.
+    pub version: Option<(u32, u32)>,
+    /// Each configured peer's address, its session as far as there is one, and how often that came up and went down. What
+    /// is advertised is left out where it would take long to count.
+    pub peers: Vec<(IpAddr, Option<Session>, Transitions)>,
 }
 
 /// One BGP session.
@@ -69,8 +89,8 @@ pub struct PeerView {
 }
 
 impl View {
-    pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>) -> Self {
-        Self { config, state }
+    pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>, record: Record) -> Self {
+        Self { config, state, record }
     }
 
     fn live(&self) -> Result<Arc<Live>, String> {
@@ -103,6 +123,27 @@ impl View {
             Ok((table.announcements.into_iter().map(|a| a.prefix).collect(), sent))
         };
         read.await.map_err(|e: Error| with_causes(&e))
+    }
+
+    /// What it does while it announces `announced` prefixes, by one question that has its answer `within` that time, or has
+    /// none.
+    pub async fn observe(&self, announced: usize, within: Duration) -> Observed {
+        let counted = announced.saturating_mul(Setup::now(&self.config).peers.len()) <= COUNTED;
+        let asked = async {
+            let speaker = &self.live().ok()?.speaker;
+            if counted { speaker.sessions().await.ok() } else { speaker.sessions_uncounted().await.ok() }
+        };
+        let sessions = tokio::time::timeout(within, asked).await.ok().flatten();
+        let of = |peer: &bgp::Peer| {
+            let session = sessions.as_ref().and_then(|all| all.iter().find(|s| s.address == peer.address));
+            let mut session = session.cloned();
+            if let (Some(session), false) = (&mut session, counted) {
+                session.advertised_by_family.clear();
+            }
+            (peer.address, session, self.record.transitions(peer.address))
+        };
+        let peers = Setup::now(&self.config).peers.iter().map(of).collect();
+        Observed { up: sessions.is_some(), version: self.record.version(), peers }
     }
 
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.
