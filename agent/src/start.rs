@@ -28,6 +28,7 @@ use crate::{
     reload::{ReloadError, Running, SetDebug},
     resolve::{self, Facts, Policy},
     server::{
+        local,
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
@@ -183,6 +184,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         tokio::spawn(prometheus::keep_running(services));
     }
     let stop = CancellationToken::new();
+    let back_door = serve_root(router.clone(), limits.clone(), stop.clone());
     let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
@@ -201,8 +203,26 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     tracing::info!("stopping; VIPs, routes and the speaker stay as they are");
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
+    if let Some(back_door) = back_door {
+        let _ = back_door.await; // likewise
+    }
     heartbeats.part().await;
     Ok(())
+}
+
+/// Serves root on the UNIX socket, if there can be one. The controller needs none of it.
+fn serve_root(
+    router: axum::Router,
+    limits: impl Fn() -> Limits + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> Option<tokio::task::JoinHandle<()>> {
+    match local::listen(Path::new(local::SOCKET)) {
+        Ok(listener) => Some(tokio::spawn(local::serve(listener, router, limits, stop))),
+        Err(error) => {
+            tracing::error!(%error, "amphoractl will not work: the API cannot listen on {}", local::SOCKET);
+            None
+        }
+    }
 }
 
 /// What a Python agent has plugged becomes the state of an agent that has none, and what it has put into the kernel for
