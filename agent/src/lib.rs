@@ -17,6 +17,7 @@ pub mod keepalived;
 pub mod keepalivedlvs;
 pub mod kernel;
 pub mod loadbalancers;
+pub mod metrics;
 pub mod owner;
 pub mod plan;
 pub mod programs;

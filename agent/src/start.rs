@@ -23,6 +23,7 @@ use crate::{
     heartbeat::Heartbeats,
     interfaces::import,
     kernel::{Kernel, NAMESPACE},
+    metrics::{Sources as Metered, http::Requests},
     owner::Owner,
     programs, prometheus,
     reload::{ReloadError, Running, SetDebug},
@@ -179,6 +180,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         server_cert: config.api.server_cert.as_path().into(),
         versions: Versions::default(),
         running: running.clone(),
+        metrics: Metered { requests: Requests::default(), heartbeats: heartbeats.monitor(), tls: reloader.clone() },
     });
     if config.distributor.role == Role::Amphora {
         tokio::spawn(prometheus::keep_running(services));

@@ -1,6 +1,7 @@
 //! Sessions as gobgpd sees them.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
@@ -73,6 +74,8 @@ pub struct Session {
     pub accepted: u64,
     /// Routes we send it.
     pub advertised: u64,
+    /// The same by address family, of those both sides offered.
+    pub advertised_by_family: BTreeMap<Family, u64>,
     /// UPDATE messages sent since the session's neighbor was made.
     pub updates_sent: u64,
     /// NOTIFICATION messages it sent us: each one ended a session.
@@ -110,7 +113,13 @@ pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
     // All of 3.x counts the End-of-RIB marker of each family as a route, if there is one.
     let end_of_rib =
         api == ApiVersion::V3 && restart_time.is_some() && peer.graceful_restart.is_some_and(|g| g.enabled);
-    let markers = if end_of_rib { families.len() as u64 } else { 0 };
+    let marker = u64::from(end_of_rib);
+    let advertised = |family: Family| -> u64 {
+        let of = |a: &&v4::AfiSafi| a.config.and_then(|c| path::parse_family(c.family?)) == Some(family);
+        let said = peer.afi_safis.iter().find(of).and_then(|a| a.state.as_ref()).map_or(0, |s| s.advertised);
+        said.saturating_sub(marker)
+    };
+    let advertised_by_family: BTreeMap<_, _> = families.iter().map(|family| (*family, advertised(*family))).collect();
     let messages = state.messages.unwrap_or_default();
     let (sent, received) = (messages.sent.unwrap_or_default(), messages.received.unwrap_or_default());
     Some(Session {
@@ -127,7 +136,8 @@ pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
         peer_restart_time: restart_time.filter(|_| up),
         received: count(|s| s.received),
         accepted: count(|s| s.accepted),
-        advertised: if up { count(|s| s.advertised).saturating_sub(markers) } else { 0 },
+        advertised: advertised_by_family.values().sum(),
+        advertised_by_family,
         updates_sent: sent.update,
         notifications_received: received.notification,
         notifications_sent: sent.notification,

@@ -16,6 +16,7 @@ pub mod info;
 pub mod interface;
 pub mod listeners;
 pub mod loadbalancer;
+pub mod metrics;
 pub mod plug;
 pub mod rules;
 pub mod udp_listener;
@@ -23,7 +24,7 @@ pub mod vrrp;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use axum::{Router, extract::FromRef, routing::put};
+use axum::{Router, extract::FromRef, middleware::from_fn_with_state, routing::put};
 use netns::{Link, Mac};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -34,6 +35,7 @@ use crate::{
     haproxy::Haproxy,
     health,
     kernel::Kernel,
+    metrics::{Sources, http},
     owner::Owner,
     reload::Running,
     resolve::{self, Policy},
@@ -83,6 +85,8 @@ pub struct App {
     pub versions: info::Versions,
     /// The configuration, to replace it.
     pub running: Arc<Running>,
+    /// What only metrics read.
+    pub metrics: Sources,
 }
 
 /// What the router holds; every call gets an [`App`] of its moment, so that a new configuration is in effect for the
@@ -202,6 +206,7 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(distributor::vips::unregister))
         .routes(routes!(distributor::peers::list))
         .routes(routes!(distributor::why::why))
+        .routes(routes!(metrics::metrics))
 }
 
 /// The router of all calls; unknown ones get Octavia's 404 and 405.
@@ -210,7 +215,8 @@ pub fn router(app: App) -> Router {
     // To Octavia's router that is an action like any other, and none it knows; here the GET's path would make it a 405.
     let router =
         router.route("/1.0/loadbalancer/{lb_id}/haproxy", put(|| async { Action::parse("haproxy").map(drop) }));
-    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).with_state(Calls(app))
+    let count = from_fn_with_state(app.metrics.requests.clone(), http::count);
+    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).layer(count).with_state(Calls(app))
 }
 
 /// The OpenAPI document, as it is checked in.

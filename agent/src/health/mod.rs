@@ -12,6 +12,7 @@ pub mod gate;
 pub mod look;
 pub mod stopping;
 mod task;
+mod transitions;
 pub mod vip;
 
 use std::{
@@ -56,6 +57,10 @@ pub struct Judged {
     pub lbs: Vec<LbId>,
     /// One of them is being stopped by a call.
     pub leaving: bool,
+    /// Somebody serves it, or should: it is not announced for want of a listener that anybody asked for, otherwise.
+    pub wanted: bool,
+    /// How often each gate has opened or closed since it was first known.
+    pub transitions: BTreeMap<Gate, u64>,
 }
 
 /// The VIPs of this amphora, judged.

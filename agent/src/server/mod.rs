@@ -17,6 +17,8 @@ mod unread;
 
 use std::net::SocketAddr;
 
+pub(crate) use request::answered;
+
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 

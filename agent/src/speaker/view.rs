@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bgp::{Error, Family, PeerId, Prefix, Session, SessionState};
@@ -12,7 +12,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
-use super::{Live, Setup, State};
+use super::{
+    Live, Setup, State,
+    record::{Record, Transitions},
+};
 use crate::{api::error::with_causes, config::Config};
 
 /// A view on the speaker.
@@ -20,6 +23,18 @@ use crate::{api::error::with_causes, config::Config};
 pub struct View {
     config: watch::Receiver<Arc<Config>>,
     state: watch::Receiver<State>,
+    record: Record,
+}
+
+/// What the speaker is seen to do, for whoever reports it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// It has answered.
+    pub up: bool,
+    /// Which gobgpd it is, major and minor version, as far as that is known.
+    pub version: Option<(u32, u32)>,
+    /// Each configured peer's address, its session as far as there is one, and how often that came up and went down.
+    pub peers: Vec<(IpAddr, Option<Session>, Transitions)>,
 }
 
 /// One BGP session.
@@ -64,8 +79,8 @@ pub struct PeerView {
 }
 
 impl View {
-    pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>) -> Self {
-        Self { config, state }
+    pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>, record: Record) -> Self {
+        Self { config, state, record }
     }
 
     fn live(&self) -> Result<Arc<Live>, String> {
@@ -98,6 +113,18 @@ impl View {
             Ok((table.announcements.into_iter().map(|a| a.prefix).collect(), sent))
         };
         read.await.map_err(|e: Error| with_causes(&e))
+    }
+
+    /// What it does, by one question that has its answer `within` that time, or has none.
+    pub async fn observe(&self, within: Duration) -> Observed {
+        let asked = async { self.live().ok()?.speaker.sessions().await.ok() };
+        let sessions = tokio::time::timeout(within, asked).await.ok().flatten();
+        let of = |peer: &bgp::Peer| {
+            let session = sessions.as_ref().and_then(|all| all.iter().find(|s| s.address == peer.address));
+            (peer.address, session.cloned(), self.record.transitions(peer.address))
+        };
+        let peers = Setup::now(&self.config).peers.iter().map(of).collect();
+        Observed { up: sessions.is_some(), version: self.record.version(), peers }
     }
 
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.

@@ -14,7 +14,13 @@ fn plugged() -> (Desired, Facts) {
 }
 
 fn judged(decision: Decision) -> Gates {
-    Gates([(ip("203.0.113.7"), Judged { decision, gates: vec![], lbs: vec![], leaving: false })].into())
+    Gates(
+        [(
+            ip("203.0.113.7"),
+            Judged { decision, gates: vec![], lbs: vec![], leaving: false, wanted: true, transitions: [].into() },
+        )]
+        .into(),
+    )
 }
 
 /// What is wanted, and why not, of the VIP, beside a speaker that announces it or not.
