@@ -5,6 +5,7 @@ pub mod child;
 pub mod config;
 pub mod converge;
 mod crash;
+pub mod ctl;
 pub mod deadman;
 pub mod dhcp;
 pub mod files;

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -186,8 +189,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         tokio::spawn(prometheus::keep_running(services));
     }
     let stop = CancellationToken::new();
-    let back_door = serve_root(router.clone(), limits.clone(), stop.clone());
-    let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
+    let mut server = tokio::spawn(serve_both(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
         tokio::select! {
@@ -205,25 +207,28 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     tracing::info!("stopping; VIPs, routes and the speaker stay as they are");
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
-    if let Some(back_door) = back_door {
-        let _ = back_door.await; // likewise
-    }
     heartbeats.part().await;
     Ok(())
 }
 
-/// Serves root on the UNIX socket, if there can be one. The controller needs none of it.
-fn serve_root(
+/// Serves the network, and root on the UNIX socket if there can be one: the controller needs none of it.
+async fn serve_both(
+    listener: TcpListener,
+    reloader: Arc<Reloader>,
     router: axum::Router,
-    limits: impl Fn() -> Limits + Send + Sync + 'static,
+    limits: impl Fn() -> Limits + Clone + Send + Sync + 'static,
     stop: CancellationToken,
-) -> Option<tokio::task::JoinHandle<()>> {
-    match local::listen(Path::new(local::SOCKET)) {
-        Ok(listener) => Some(tokio::spawn(local::serve(listener, router, limits, stop))),
+) {
+    let back_door = match local::listen(Path::new(local::SOCKET)) {
+        Ok(listener) => Some(tokio::spawn(local::serve(listener, router.clone(), limits.clone(), stop.clone()))),
         Err(error) => {
             tracing::error!(%error, "amphoractl will not work: the API cannot listen on {}", local::SOCKET);
             None
         }
+    };
+    serve::serve(listener, reloader, router, limits, stop).await;
+    if let Some(back_door) = back_door {
+        let _ = back_door.await; // its panic is reported by the hook
     }
 }
 

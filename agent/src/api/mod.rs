@@ -206,6 +206,7 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(distributor::vips::unregister))
         .routes(routes!(distributor::peers::list))
         .routes(routes!(distributor::why::why))
+        .routes(routes!(distributor::status::status))
         .routes(routes!(metrics::metrics))
 }
 

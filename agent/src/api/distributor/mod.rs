@@ -6,6 +6,7 @@ pub mod decide;
 pub mod peers;
 pub mod query;
 pub mod route;
+pub mod status;
 pub mod vips;
 pub mod why;
 
