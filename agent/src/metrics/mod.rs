@@ -24,7 +24,7 @@ use crate::{
     state::Registration,
 };
 use http::Requests;
-use process::Process;
+pub(crate) use process::Process;
 use text::Text;
 
 /// How long gobgpd may take. Prometheus gives a scrape 10 s, unless told otherwise.

@@ -157,6 +157,28 @@ impl View {
     }
 }
 
+impl PeerView {
+    /// The session is established.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == "Established"
+    }
+
+    /// Its name and address, for people.
+    pub(crate) fn name(&self) -> String {
+        format!("{} ({})", self.peer_id, self.peer_ip)
+    }
+
+    /// What it is at, and why it is not up.
+    pub(crate) fn why_down(&self) -> String {
+        format!("{}: {}", self.state, self.last_error.as_deref().unwrap_or("it is being set up"))
+    }
+
+    /// An iBGP peer that takes one path for each prefix: as a route reflector it would pass on one amphora's only.
+    pub(crate) fn hides_paths(&self, local_as: u32) -> bool {
+        self.is_up() && self.remote_as == local_as && !self.add_path
+    }
+}
+
 /// A peer and its session, as far as there is one, or why nobody knows.
 fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
     let session = found.ok().flatten();
