@@ -3,6 +3,7 @@
 pub mod amphorae;
 pub mod check;
 pub mod decide;
+mod notes;
 pub mod peers;
 pub mod query;
 pub mod route;
