@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Distributor, Role, Runner, VipMode, announce, options, reader::Reader};
+use super::{Distributor, HaproxyPolicy, Role, Runner, VipMode, announce, options, reader::Reader};
 
 const SECTION: &str = "distributor";
 
@@ -12,6 +12,8 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     let vip_mode = reader.choice(SECTION, "vip_mode", &modes);
     let runners = [("auto", Runner::Auto), ("systemd", Runner::Systemd), ("direct", Runner::Direct)];
     let services = reader.choice(SECTION, "services", &runners);
+    let policies = [("warn", HaproxyPolicy::Warn), ("enforce", HaproxyPolicy::Enforce)];
+    let haproxy_policy = reader.choice(SECTION, "haproxy_policy", &policies);
     let bgp = reader.document.sections.contains_key("bgp");
     let announced = announce::announce(reader);
     let gates = announce::gates(reader);
@@ -33,6 +35,7 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
         vip_mode: vip_mode?,
         announce: announced?,
         gates: gates?,
+        haproxy_policy: haproxy_policy?,
         services: services?,
         allowed_prefixes: prefixes?,
         allowed_nexthops: nexthops?,

@@ -20,8 +20,8 @@ mod upstream;
 pub use problem::{Place, Problem};
 pub use sources::{Flag, Sources};
 pub use types::{
-    Announce, Api, Bgp, Config, Controller, Distributor, Gates, Heartbeat, Logging, Paths, PeerConfig, Role, Runner,
-    Secret, TlsVersion, Topology, VipMode, Watermarks,
+    Announce, Api, Bgp, Config, Controller, Distributor, Gates, HaproxyPolicy, Heartbeat, Logging, Paths, PeerConfig,
+    Role, Runner, Secret, TlsVersion, Topology, VipMode, Watermarks,
 };
 
 use document::Document;
