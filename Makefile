@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .PHONY: help deps build release demo test bench lint fuzz clean
 
 FUZZ_SECONDS ?= 1200
-FUZZ_TARGETS := ini bodies
+FUZZ_TARGETS := ini bodies haproxy
 DENY_VERSION := 0.20.2
 
 help: ## Show this

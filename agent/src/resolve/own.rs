@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bgp::{Announcement, Attributes, NextHop, Prefix};
 
-use super::{Closed, Facts, Policy, announced, frontends};
+use super::{Closed, Facts, Policy, announced, drain, frontends};
 use crate::{
     health::{Gates, look::Subject, vip::Decision},
     plan::WantAnnounced,
@@ -114,8 +114,8 @@ impl Announcements {
         for (vip, (mut wanted, why)) in held {
             match announced.get(&vip) {
                 Some(held) => {
-                    if let Some(held) = held {
-                        // How good a choice it is has been decided as well.
+                    if let (Some(held), false) = (held, drain::is_less_preferred(&wanted.announcement.attributes)) {
+                        // How good a choice it is has been decided as well, but for a drain.
                         wanted.announcement.attributes.clone_from(&held.attributes);
                     }
                     open.insert(vip, wanted);

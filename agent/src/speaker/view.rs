@@ -88,6 +88,20 @@ pub struct PeerView {
     last_error: Option<String>,
 }
 
+impl PeerView {
+    /// The name in `[bgp_peer:NAME]`.
+    #[must_use]
+    pub fn id(&self) -> &PeerId {
+        &self.peer_id
+    }
+
+    /// Whether the session is up and of our own AS, without ADD-PATH.
+    #[must_use]
+    pub fn keeps_paths_back(&self, local_as: bgp::Asn) -> bool {
+        self.state == "Established" && self.remote_as == local_as.get() && !self.add_path
+    }
+}
+
 impl View {
     pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>, record: Record) -> Self {
         Self { config, state, record }

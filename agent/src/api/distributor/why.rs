@@ -14,7 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    drain,
+    drain, notes,
     route::{self, Route},
 };
 use crate::{
@@ -66,6 +66,10 @@ pub struct Why {
     reason: Option<String>,
     /// Each gate, in the order in which a closed one explains those after it.
     gates: Vec<GateView>,
+    /// What is no gate and still worth knowing: who will not reach the VIP although it is announced. Absent when there is
+    /// nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// The route, as the list of amphorae has it; absent while there is nothing that could be announced.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Route>,
@@ -85,7 +89,8 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
     let no_address = || ApiError::new(Status::BadRequest, "vip is not an IP address", format!("it is `{text}`"));
     let vip: IpAddr = text.parse().map_err(|_| no_address())?;
     let prefix = Prefix::try_from(vip).map_err(|_| no_address())?;
-    let mode = app.owner.shared().read(|desired| desired.plug_of(vip).map(|plug| plug.mode));
+    let plug = app.owner.shared().read(|desired| desired.plug_of(vip).cloned());
+    let mode = plug.as_ref().map(|plug| plug.mode);
     let route = route::list(&app, Some(vip), |_| true).await.pop();
     if mode.is_none() && route.is_none() {
         let fix = format!("POST /1.0/plug/vip/{vip} plugs it, POST /1.0/distributor/amphorae registers it");
@@ -117,7 +122,8 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
     });
     let judged = judged.into_iter().flat_map(|judged| judged.gates).map(view);
     let gates = drain.into_iter().chain(judged).collect();
-    Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, route }))
+    let notes = notes::of(&app, vip, plug.as_ref()).await;
+    Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, notes, route }))
 }
 
 fn view(shown: Shown) -> GateView {
