@@ -96,6 +96,6 @@ pub(crate) fn start(amphora: &Amphora, n: u8) -> Proc {
         n + 1
     );
     amphora.node().write_file(&path, text, 0o644).unwrap();
-    let inside = site.inside();
+    let inside = amphora.haproxy_netns().unwrap();
     inside.spawn(&format!("member-{n}"), &mut lab::command(["haproxy", "-db", "-f", &path])).unwrap()
 }

@@ -7,8 +7,7 @@ use hyper::Method;
 use ipnet::IpNet;
 use lab::routes::RouteWatch;
 use lab::{
-    Amphora, Api, Capture, Dual, Fabric, Family, Neighbours, Options, Place, Reply, Tor, TorKind, addresses, fabric,
-    wait_for,
+    Amphora, Api, Capture, Dual, Fabric, Family, Neighbours, Options, Reply, Tor, TorKind, addresses, fabric, wait_for,
 };
 use serde_json::Value;
 
@@ -67,10 +66,6 @@ impl Site {
 
     pub(crate) fn tor(&self) -> &Tor {
         &self.fabric.tors[0]
-    }
-
-    pub(crate) fn inside(&self) -> Place {
-        self.amphora().haproxy_netns().unwrap()
     }
 
     pub(crate) fn upload(&self, api: &mut Api, more: &str) {
