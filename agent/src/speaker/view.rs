@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use bgp::{BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
+use bgp::{Attributes, BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
@@ -103,6 +103,12 @@ impl View {
             Ok((table.announcements.into_iter().map(|a| a.prefix).collect(), sent))
         };
         read.await.map_err(|e: Error| with_causes(&e))
+    }
+
+    /// What the speaker announces a VIP with; `None` where it does not, or cannot be asked.
+    pub async fn attributes(&self, vip: Prefix) -> Option<Attributes> {
+        let held = self.live().ok()?.speaker.announcement(vip).await;
+        held.ok().flatten().map(|announcement| announcement.attributes)
     }
 
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.

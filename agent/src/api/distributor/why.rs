@@ -9,7 +9,7 @@ use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
-use bgp::Prefix;
+use bgp::{Attributes, Prefix};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -49,6 +49,26 @@ pub enum Verdict {
     Withdraw,
 }
 
+/// BGP attributes of a route.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttributesView {
+    /// `N:N`
+    communities: Vec<String>,
+    /// `MULTI_EXIT_DISC`; lower wins.
+    med: Option<u32>,
+    /// `LOCAL_PREF`, for internal peers; higher wins.
+    local_pref: Option<u32>,
+    /// How much longer `AS_PATH` is than it need be, for external peers; shorter wins.
+    prepend: u8,
+}
+
+impl From<Attributes> for AttributesView {
+    fn from(of: Attributes) -> Self {
+        let communities = of.communities.iter().map(ToString::to_string).collect();
+        Self { communities, med: of.med, local_pref: of.local_pref, prepend: of.prepend }
+    }
+}
+
 /// Why a VIP is announced, or is not.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Why {
@@ -63,6 +83,10 @@ pub struct Why {
     reason: Option<String>,
     /// Each gate, in the order in which a closed one explains those after it.
     gates: Vec<GateView>,
+    /// What it is announced with now, read back from the speaker, besides what each peer's section adds; absent while it
+    /// is not announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attributes: Option<AttributesView>,
     /// The route, as the list of amphorae has it; absent while there is nothing that could be announced.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Route>,
@@ -109,7 +133,11 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
         _ => None,
     });
     let gates = judged.into_iter().flat_map(|judged| judged.gates).map(view).collect();
-    Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, route }))
+    let attributes = match &app.speaker {
+        Some(speaker) => speaker.attributes(prefix).await.map(AttributesView::from),
+        None => None,
+    };
+    Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, attributes, route }))
 }
 
 fn view(shown: Shown) -> GateView {
