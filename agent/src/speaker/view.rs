@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bgp::{BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
+use bgp::{Attributes, BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
@@ -158,6 +158,12 @@ impl View {
         };
         let peers = Setup::now(&self.config).peers.iter().map(of).collect();
         Observed { up: sessions.is_some(), version: self.record.version(), peers }
+    }
+
+    /// What the speaker announces a VIP with; `None` where it does not, or cannot be asked.
+    pub async fn attributes(&self, vip: Prefix) -> Option<Attributes> {
+        let held = self.live().ok()?.speaker.announcement(vip).await;
+        held.ok().flatten().map(|announcement| announcement.attributes)
     }
 
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.
