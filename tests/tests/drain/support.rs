@@ -133,7 +133,7 @@ impl Site {
     /// Connections that were accepted behind the front-end NIC since the amphora was plugged, as its kernel counts them.
     pub(crate) fn accepted(&self, index: usize) -> u64 {
         let inside = self.amphora(index).haproxy_netns().unwrap();
-        let text = inside.read_file("/proc/thread-self/net/snmp").unwrap();
+        let text = inside.run(["cat", "/proc/net/snmp"]).unwrap();
         let mut tcp = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
         let (mut names, mut values) = (tcp.next().unwrap(), tcp.next().unwrap());
         values.nth(names.position(|name| name == "PassiveOpens").unwrap()).unwrap().parse().unwrap()
@@ -148,6 +148,17 @@ impl Site {
             paths.map(|path| path["attrs"].clone()).collect::<Vec<_>>()
         };
         [of("ipv4"), of("ipv6")].concat()
+    }
+
+    /// Waits until the amphora neither announces nor binds a VIP, with its NIC in place.
+    #[track_caller]
+    pub(crate) fn wait_nowhere(&self, index: usize) {
+        let look = || match self.look(index) {
+            wreck if wreck.bound.is_empty() && wreck.announced.is_empty() && wreck.rules.is_empty() => Ok(()),
+            wreck => Err(format!("{wreck:?}")),
+        };
+        let ((), took) = wait_for("it is neither announced nor bound", PATIENCE, look).unwrap();
+        println!("amphora-{index}: unbound {took:?} after the end of the drain was durable");
     }
 
     /// What the amphora holds. Whatever is announced is bound.
