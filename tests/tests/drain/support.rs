@@ -82,24 +82,21 @@ impl Site {
     /// with sessions does. Routes decide where new ones go.
     pub(crate) fn keep_sessions(&self) {
         let tor = self.tor().node();
-        let (mut rules, mut batch) = (String::new(), String::new());
+        let mut rules = Vec::new();
         for (index, amphora) in self.fabric.amphorae.iter().enumerate() {
             let (mark, mac) = (FIRST_TABLE + index, amphora.frontend_mac());
-            rules += &format!("iifname \"{TOR_FRONTEND_NIC}\" ether saddr {mac} ct mark 0 ct mark set {mark}\n");
+            rules.push(format!("iifname \"{TOR_FRONTEND_NIC}\" ether saddr {mac} ct mark 0 ct mark set {mark}"));
             for (option, family) in [("-4", Family::V4), ("-6", Family::V6)] {
-                let hop = amphora.frontend(family);
-                tor.run(["ip", option, "rule", "add", "fwmark", &mark.to_string(), "lookup", &mark.to_string()])
-                    .unwrap();
-                batch += &format!("{option} route add default via {hop} table {mark}\n");
+                let (hop, mark) = (amphora.frontend(family).to_string(), mark.to_string());
+                tor.run(["ip", option, "rule", "add", "fwmark", &mark, "lookup", &mark]).unwrap();
+                tor.run(["ip", option, "route", "add", "default", "via", &hop, "table", &mark]).unwrap();
             }
-        }
-        for line in batch.lines() {
-            tor.run(std::iter::once("ip").chain(line.split(' '))).unwrap();
         }
         let chain = "type filter hook prerouting priority mangle; policy accept;";
         let table = format!(
-            "table inet sessions {{\nchain keep {{\n{chain}\n{rules}iifname != \"{TOR_FRONTEND_NIC}\" ct mark != 0 meta mark \
-             set ct mark\n}}\n}}\n"
+            "table inet sessions {{\nchain keep {{\n{chain}\n{}\niifname != \"{TOR_FRONTEND_NIC}\" ct mark != 0 meta mark \
+             set ct mark\n}}\n}}\n",
+            rules.join("\n")
         );
         tor.write_file("/run/sessions.nft", table, 0o600).unwrap();
         tor.run(["nft", "-f", "/run/sessions.nft"]).unwrap();
