@@ -25,7 +25,8 @@ build: ## Build everything (debug, with the crash points the tests need)
 	cargo build --locked --workspace --features amphora-agent/crash-points
 
 release: ## Build the agent as it ships: target/release/amphora-agent
-	cargo build --locked --release -p amphora-agent
+	AMPHORA_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown) \
+		cargo build --locked --release -p amphora-agent
 
 demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
 	@target/debug/demo
