@@ -32,11 +32,6 @@ pub fn closed(drain: &Drain) -> Closed {
     )
 }
 
-/// Whether these are of a route that is being drained.
-pub(super) fn is_less_preferred(attributes: &Attributes) -> bool {
-    attributes.communities.contains(&GRACEFUL_SHUTDOWN)
-}
-
 /// The attributes that make any other route to the same VIP better. `GRACEFUL_SHUTDOWN` alone does not: BIRD needs a filter
 /// line for it, and FRR heeds it on external sessions only. A longer AS path does for external peers, a local preference of
 /// 0 for internal ones.
