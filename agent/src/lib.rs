@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod converge;
 mod crash;
+pub mod ctl;
 pub mod deadman;
 pub mod dhcp;
 pub mod drain;

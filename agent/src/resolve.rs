@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use netns::Mac;
 
 use crate::{
-    config::{Announce, Config, Role, Topology},
+    config::{Announce, Config, Role, Topology, VipConfig},
     firewall,
     plan::{Address, Device, Path, RouteKey, Rule, Want, WantAnnounced, WantNic},
     state::{Change, Desired, Frontend, HostRoute, NetworkPlug, Plug, Registration, Server, VipMode},
@@ -54,6 +54,8 @@ pub struct Policy {
     pub allowed_nexthops: Option<Vec<IpNet>>,
     /// The peers there are.
     pub peers: Vec<PeerId>,
+    /// What the VIPs of some prefixes are announced with.
+    pub vips: Vec<VipConfig>,
 }
 
 impl Policy {
@@ -71,7 +73,15 @@ impl Policy {
             allowed_prefixes: distributor.allowed_prefixes.clone(),
             allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),
             peers: config.bgp.iter().flat_map(|b| &b.peers).map(|p| p.peer.id.clone()).collect(),
+            vips: config.bgp.iter().flat_map(|b| b.vips.clone()).collect(),
         }
+    }
+
+    /// What a VIP is announced with: the longest prefix that contains it decides.
+    fn attributes(&self, vip: IpAddr) -> Attributes {
+        let containing = self.vips.iter().filter(|config| config.prefix.contains(&vip));
+        let longest = containing.max_by_key(|config| config.prefix.prefix_len());
+        longest.map(|config| config.attributes.clone()).unwrap_or_default()
     }
 }
 
@@ -321,7 +331,7 @@ pub fn announced(
             None => format!("{nexthop} is in no front-end subnet of this amphora; set [distributor] allowed_nexthops"),
         });
     }
-    let attributes = Attributes::default();
+    let attributes = policy.attributes(vip);
     let attributes = if depreferred { drain::less_preferred(attributes) } else { attributes };
     Ok(WantAnnounced {
         announcement: Announcement {

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +33,7 @@ use crate::{
     reload::{ReloadError, Running, SetDebug},
     resolve::{self, Facts, Policy},
     server::{
+        local,
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
@@ -190,7 +194,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         tokio::spawn(prometheus::keep_running(services));
     }
     let stop = CancellationToken::new();
-    let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
+    let mut server = tokio::spawn(serve_both(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
         tokio::select! {
@@ -211,6 +215,27 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let _ = server.await; // its panic is reported by the hook
     heartbeats.part().await;
     Ok(())
+}
+
+/// Serves the network, and root on the UNIX socket if there can be one: the controller needs none of it.
+async fn serve_both(
+    listener: TcpListener,
+    reloader: Arc<Reloader>,
+    router: axum::Router,
+    limits: impl Fn() -> Limits + Clone + Send + Sync + 'static,
+    stop: CancellationToken,
+) {
+    let back_door = match local::listen(Path::new(local::SOCKET)) {
+        Ok(listener) => Some(tokio::spawn(local::serve(listener, router.clone(), limits.clone(), stop.clone()))),
+        Err(error) => {
+            tracing::error!(%error, "amphoractl will not work: the API cannot listen on {}", local::SOCKET);
+            None
+        }
+    };
+    serve::serve(listener, reloader, router, limits, stop).await;
+    if let Some(back_door) = back_door {
+        let _ = back_door.await; // its panic is reported by the hook
+    }
 }
 
 /// What a Python agent has plugged becomes the state of an agent that has none, and what it has put into the kernel for

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gobgp_proto::v4::LargeCommunity;
 
-use crate::{Attributes, Audience, Invalid, Peer, PeerId};
+use crate::{Attributes, Audience, Distance, Invalid, Peer, PeerId};
 
 const ADMINISTRATOR: u32 = 0;
 /// Marks of an audience.
@@ -132,6 +132,9 @@ pub fn check_peers(peers: &[Peer]) -> Result<(), Invalid> {
         if peer.attributes.prepend > Attributes::MAX_PREPEND {
             return Err(Invalid::Prepend(peer.attributes.prepend));
         }
+        if peer.bfd.is_some() && matches!(peer.distance, Distance::Multihop(_)) {
+            return Err(Invalid::BfdMultihop(peer.id.clone()));
+        }
         if peer.attributes.local_pref == Some(0) {
             return Err(Invalid::LocalPref(peer.id.clone()));
         }
@@ -186,6 +189,7 @@ mod tests {
             local_address: None,
             families: vec![crate::Family::Ipv4],
             connect_retry: std::time::Duration::from_secs(5),
+            bfd: None,
             attributes: Attributes::default(),
         };
         let (a, b) = (peer("tor-a", "192.0.2.1"), peer("tor-b", "192.0.2.2"));

@@ -112,11 +112,15 @@ impl FromRef<Calls> for App {
 }
 
 impl App {
-    /// Whether a link outside is in use: since the agent started, or by this very connection.
-    pub async fn is_management(&self, link: &Link, connection: IpAddr) -> Result<bool, netns::Error> {
+    /// Whether a link outside is in use: since the agent started, or by this very connection, which came to that address
+    /// of ours. One that came to none (by the UNIX socket) tells nothing, so every link with a global address counts.
+    pub async fn is_management(&self, link: &Link, connection: Option<IpAddr>) -> Result<bool, netns::Error> {
         let known = link.loopback || self.management.contains(&link.index);
-        Ok(known
-            || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && a.ip == connection))
+        let in_use = |a: &netns::Address| match connection {
+            Some(ip) => a.ip == ip,
+            None => a.scope == netns::Scope::Global,
+        };
+        Ok(known || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && in_use(a)))
     }
 
     /// Whether keepalived chooses between this amphora and another.
@@ -207,6 +211,7 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(distributor::vips::unregister))
         .routes(routes!(distributor::peers::list))
         .routes(routes!(distributor::why::why))
+        .routes(routes!(distributor::status::status))
         .routes(routes!(metrics::metrics))
 }
 

@@ -121,8 +121,6 @@ fn every_wrong_value_names_its_place_and_the_fix() {
         ("families =", "is empty; write ipv4, ipv6 or both"),
         ("communities = 1:2, 70000:1", "`70000:1` is not a community"),
         ("remote_as = 0", "not an AS number"),
-        ("bfd = yes", "[bgp_peer:tor-a] bfd: is not supported by this version; remove it"),
-        ("med = 5", "is not supported by this version"),
         ("peer_port = 179", "peer_port: no such option; this section has peer_ip, remote_as"),
         (
             "[bgp_peer:tor-b]\npeer_ip = 192.0.2.1\nremote_as = 1",
@@ -138,7 +136,6 @@ fn every_wrong_value_names_its_place_and_the_fix() {
         ("[bgp]\nspeaker = 127.0.0.1:50051", "is not unix:///ABSOLUTE/PATH"),
         ("[bgp]\ngraceful_restart_time = 4096", "from 0 to 4095"),
         ("[distributor]\nannounce = plug", "`plug` is none of listener, api"),
-        ("[distributor]\nlast_resort = worse", "`worse` is not supported by this version; set last_resort = withdraw"),
         ("[distributor]\nmembers_high = 50", "members_high: does nothing without members_low"),
         ("[distributor]\nmembers_low = 50\nmembers_high = 40", "members_high: is lower than members_low; write 50"),
         ("[distributor]\nmembers_low = 101", "members_low: not a whole number from 0 to 100"),

@@ -20,7 +20,7 @@ use bgp::Family;
 
 use crate::{api::App, config::Paths, heartbeat::Monitor, loadbalancers, server::tls::Reloader};
 use http::Requests;
-use process::Process;
+pub(crate) use process::Process;
 use text::Text;
 
 /// How long gobgpd may take. Prometheus gives a scrape 10 s, unless told otherwise.

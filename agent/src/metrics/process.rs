@@ -9,7 +9,7 @@ use nix::{
 
 /// What is known of it; a value that cannot be read is absent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Process {
+pub(crate) struct Process {
     /// User and system time, in seconds.
     pub(super) cpu: Option<f64>,
     /// In bytes.
@@ -17,11 +17,11 @@ pub(super) struct Process {
     pub(super) open_descriptors: Option<usize>,
     pub(super) most_descriptors: Option<u64>,
     /// In seconds since 1970.
-    pub(super) started: Option<f64>,
+    pub(crate) started: Option<f64>,
 }
 
 impl Process {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let machine = fs::read_to_string("/proc/stat").unwrap_or_default();
         let per_second = system(SysconfVar::CLK_TCK);

@@ -175,6 +175,7 @@ mod tests {
             local_address: None,
             families: vec![bgp::Family::Ipv4],
             connect_retry: SECOND,
+            bfd: None,
             attributes: bgp::Attributes::default(),
         };
         let restart = RestartTime::try_from(30).ok();

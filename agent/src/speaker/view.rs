@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bgp::{Error, Family, PeerId, Prefix, Session, SessionState};
+use bgp::{BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
@@ -70,6 +70,11 @@ pub struct PeerView {
     /// Only this many hops away is the peer listened to (GTSM).
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_hops: Option<u8>,
+    /// Where `bfd = true`, the state of RFC 5880: `down`, `init`, `up` or `admin_down`; `unsupported` with a gobgpd older
+    /// than 4.6, where the hold time alone counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    bfd: Option<BfdState>,
     /// We do not dial.
     passive: bool,
     /// Routes sent to it.
@@ -152,6 +157,28 @@ impl View {
     }
 }
 
+impl PeerView {
+    /// The session is established.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == "Established"
+    }
+
+    /// Its name and address, for people.
+    pub(crate) fn name(&self) -> String {
+        format!("{} ({})", self.peer_id, self.peer_ip)
+    }
+
+    /// What it is at, and why it is not up.
+    pub(crate) fn why_down(&self) -> String {
+        format!("{}: {}", self.state, self.last_error.as_deref().unwrap_or("it is being set up"))
+    }
+
+    /// An iBGP peer that takes one path for each prefix: as a route reflector it would pass on one amphora's only.
+    pub(crate) fn hides_paths(&self, local_as: u32) -> bool {
+        self.is_up() && self.remote_as == local_as && !self.add_path
+    }
+}
+
 /// A peer and its session, as far as there is one, or why nobody knows.
 fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
     let session = found.ok().flatten();
@@ -179,6 +206,7 @@ fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
             bgp::Distance::TtlSecurity(hops) => Some(hops.get()),
             _ => None,
         },
+        bfd: peer.bfd.map(|_| session.map_or(BfdState::Down, |s| s.bfd)),
         passive: peer.passive,
         advertised: session.map_or(0, |s| s.advertised),
         notifications_received: session.map_or(0, |s| s.notifications_received),

@@ -101,6 +101,7 @@ pub(crate) fn peer(name: &str, address: &str) -> Peer {
         local_address: None,
         families: vec![Family::Ipv4, Family::Ipv6],
         connect_retry: Duration::from_secs(5),
+        bfd: None,
         attributes: Attributes::default(),
     }
 }

@@ -7,6 +7,7 @@ pub mod drain;
 pub mod peers;
 pub mod query;
 pub mod route;
+pub mod status;
 pub mod vips;
 pub mod why;
 

@@ -134,6 +134,26 @@ impl Route {
         self.reason.clone()
     }
 
+    /// Which VIP, by which next hop.
+    pub(super) fn way(&self) -> (IpAddr, IpAddr) {
+        (self.vip_ip, self.nexthop_ip)
+    }
+
+    /// How far it has come.
+    pub(super) fn provisioning(&self) -> ProvisioningStatus {
+        self.provisioning_status
+    }
+
+    /// The peers it is sent to.
+    pub(super) fn hearers(&self) -> &[PeerId] {
+        &self.advertised_to
+    }
+
+    /// It is being taken out of service.
+    pub(super) fn is_draining(&self) -> bool {
+        serde_json::to_value(self).is_ok_and(|route| route["drain"].is_object())
+    }
+
     /// One that nobody registered.
     fn of_listener(mut self) -> Self {
         self.origin = "listener";

@@ -132,6 +132,7 @@ impl Site {
 
     fn peer(&self) -> Result<Peer> {
         Ok(Peer {
+            bfd: None,
             attributes: bgp::Attributes::default(),
             id: self.tor().name().parse()?,
             address: self.tor().peering_address(Family::V4),
