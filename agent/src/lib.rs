@@ -2,12 +2,14 @@
 
 pub mod api;
 pub mod child;
+pub mod clock;
 pub mod config;
 pub mod converge;
 mod crash;
 pub mod ctl;
 pub mod deadman;
 pub mod dhcp;
+pub mod drain;
 pub mod files;
 pub mod firewall;
 pub mod haproxy;

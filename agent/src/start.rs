@@ -21,6 +21,7 @@ use crate::{
     crash,
     deadman::{self, Lock},
     dhcp,
+    drain::Drains,
     haproxy::Haproxy,
     health::{self, Health, Leaver, stopping::Stopping},
     heartbeat::Heartbeats,
@@ -122,12 +123,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     if first {
         take_over(&config, &kernel, &owner).await?;
     }
-    // Durable, so that another topology in the configuration is not taken for what they were plugged with.
-    let policy = Policy::of(&config);
-    let complete = move |d: &Desired| Ok(resolve::completed(d, &policy));
-    if let Err(error) = owner.commit(complete).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "who holds the VIPs could not be made durable");
-    }
+    complete(&config, &owner).await;
 
     let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
@@ -162,6 +158,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         Health::new(running.subscribe(), desired, kernel.clone(), progress.clone(), &services, stopping, judged);
     let mut health = tokio::spawn(health.run());
 
+    let (drains, draining) = Drains::new(owner.clone(), progress.clone(), kernel.clone(), running.subscribe());
+    let mut drains = tokio::spawn(drains.run());
+
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
@@ -174,6 +173,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         speaker: view,
         haproxy: Haproxy::new(services.clone(), inside, Some(leaver)),
         gates,
+        drains: draining,
         services: services.clone(),
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
@@ -197,6 +197,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(running.clone()),
             _ = &mut converge => return Err(StartError::Task("converging")),
+            _ = &mut drains => return Err(StartError::Task("draining")),
             _ = &mut health => return Err(StartError::Task("health")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
@@ -248,6 +249,16 @@ async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<()
     tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
     let committed = owner.commit(move |_| Ok(changes.clone())).await;
     committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
+}
+
+/// Says of the plugs of an older release's state who holds their VIPs. Durable, so that another topology in the
+/// configuration is not taken for what they were plugged with.
+async fn complete(config: &Config, owner: &Owner) {
+    let policy = Policy::of(config);
+    let complete = move |d: &Desired| Ok(resolve::completed(d, &policy));
+    if let Err(error) = owner.commit(complete).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "who holds the VIPs could not be made durable");
+    }
 }
 
 /// Whoever runs haproxy and keepalived.

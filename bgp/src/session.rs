@@ -42,6 +42,41 @@ impl SessionState {
     }
 }
 
+/// The state of a neighbor's BFD session (RFC 5880 section 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BfdState {
+    /// The speaker has no BFD: gobgpd before 4.6.
+    Unsupported,
+    /// Not asked for.
+    Off,
+    /// The peer holds it down on purpose.
+    AdminDown,
+    /// Nothing is heard of the peer.
+    Down,
+    /// The peer is heard and does not hear us yet.
+    Init,
+    /// Either hears the other.
+    Up,
+}
+
+impl BfdState {
+    fn parse(config: Option<v4::BfdPeerConfig>, state: Option<v4::BfdPeerState>) -> Self {
+        use v4::BfdSessionState as Said;
+        match config {
+            None => return Self::Unsupported,
+            Some(config) if !config.enabled => return Self::Off,
+            Some(_) => {}
+        }
+        match Said::try_from(state.unwrap_or_default().session_state).unwrap_or_default() {
+            Said::Unspecified | Said::Down => Self::Down,
+            Said::AdminDown => Self::AdminDown,
+            Said::Init => Self::Init,
+            Said::Up => Self::Up,
+        }
+    }
+}
+
 /// One neighbor's session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Session {
@@ -82,6 +117,8 @@ pub struct Session {
     pub notifications_received: u64,
     /// NOTIFICATION messages we sent it.
     pub notifications_sent: u64,
+    /// Its BFD session.
+    pub bfd: BfdState,
 }
 
 /// `None` for a neighbor without an address, which this crate never makes.
@@ -141,6 +178,7 @@ pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
         updates_sent: sent.update,
         notifications_received: received.notification,
         notifications_sent: sent.notification,
+        bfd: BfdState::parse(peer.bfd, state.bfd_state),
     })
 }
 

@@ -32,6 +32,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     config::Paths,
     converge::{Progress, Report, Unready},
+    drain,
     haproxy::Haproxy,
     health,
     kernel::Kernel,
@@ -62,6 +63,8 @@ pub struct App {
     pub kernel: Kernel,
     /// The gates of this amphora's own VIPs, to look at.
     pub gates: health::Watch,
+    /// What is being drained, to look at.
+    pub drains: drain::View,
     /// The speaker, to look at; absent without `[bgp]`.
     pub speaker: Option<View>,
     /// haproxy, keepalived and the like, to be started and stopped.
@@ -202,6 +205,8 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(plug::network::plug_network))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
         .routes(routes!(distributor::amphorae::unregister))
+        .routes(routes!(distributor::drain::drain))
+        .routes(routes!(distributor::drain::undrain))
         .routes(routes!(distributor::vips::list, distributor::vips::register))
         .routes(routes!(distributor::vips::unregister))
         .routes(routes!(distributor::peers::list))

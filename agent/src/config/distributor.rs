@@ -54,7 +54,8 @@ fn prefixes(reader: &mut Reader<'_>, key: &str) -> Option<Vec<IpNet>> {
     Some(prefixes)
 }
 
-fn prefix(text: &str) -> Result<IpNet, String> {
+/// A prefix as `allowed_prefixes` has them.
+pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
     if let Ok(net) = text.parse::<IpNet>() {
         let trunc = net.trunc();
         return if trunc == net { Ok(net) } else { Err(format!("{net} has host bits; write {trunc}")) };
@@ -75,8 +76,11 @@ pub(super) fn refuse_unknown(reader: &mut Reader<'_>) {
     let document = reader.document;
     for (section, content) in document.sections.iter().filter(|(section, _)| ours(section)) {
         let table = options::table_section(section);
-        if !options::KNOWN.iter().any(|option| option.section == table) || section == options::PEER {
-            let text = "no such section; ours are [distributor], [bgp] and [bgp_peer:NAME]".to_owned();
+        if !options::KNOWN.iter().any(|option| option.section == table)
+            || [options::PEER, options::VIP].contains(&section.as_str())
+        {
+            let text =
+                "no such section; ours are [distributor], [bgp], [bgp_peer:NAME] and [bgp_vip:PREFIX]".to_owned();
             reader.section_problem(section, text);
             continue;
         }

@@ -202,7 +202,11 @@ impl Health {
     /// Judges, tells, and says whether something is to be asked for at once.
     fn judge(&mut self, readings: &Readings, config: &Config) -> bool {
         let (now, gates) = (Instant::now(), &config.distributor.gates);
-        let settings = Settings { counts: Counts { rise: gates.rise, fall: gates.fall }, hold_down: gates.hold_down };
+        let settings = Settings {
+            counts: Counts { rise: gates.rise, fall: gates.fall },
+            hold_down: gates.hold_down,
+            last_resort: gates.last_resort,
+        };
         let mut unknown = false;
         for subject in &self.subjects {
             let served = self.looker.lbs(subject.vip).next().is_some();
@@ -250,6 +254,7 @@ impl Health {
                 let was = held.0.get(vip).map(|judged| &judged.decision);
                 match gates.0.get(vip).map(|judged| &judged.decision) {
                     Some(Decision::Announce) => tracing::info!(%vip, "fit to be announced"),
+                    Some(Decision::Worse(why)) => tracing::warn!(%vip, why, "announced as the last resort only"),
                     Some(Decision::Hold(why)) => tracing::info!(%vip, why, "its announcement stays as it is"),
                     Some(Decision::Withdraw(why)) if was == Some(&Decision::Announce) => {
                         tracing::warn!(%vip, why, "not fit to be announced any more");

@@ -32,7 +32,7 @@ metrics! {
     PEER_UPTIME: Gauge "amphora_bgp_peer_uptime_seconds" ["peer"]
         "For how long the session has been Established, in seconds; absent while it is not.";
     PREFIXES: Gauge "amphora_bgp_announced_prefixes" ["peer", "family"]
-        "Prefixes the peer is sent, counted by gobgpd after its policies; absent while the session is down.";
+        "Prefixes the peer is sent, counted by gobgpd after its policies; absent while the session is down, and with more than 20,000 VIPs times peers, which take it long to count.";
     SESSION_TRANSITIONS: Counter "amphora_bgp_session_transitions_total" ["peer", "to"]
         "How often the session came up or went down since the agent's start; `to` is `up` or `down`.";
 

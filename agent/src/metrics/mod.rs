@@ -66,7 +66,8 @@ fn agent(text: &mut Text, app: &App) {
 
 async fn speaker(text: &mut Text, app: &App) {
     let Some(view) = &app.speaker else { return };
-    let seen = view.observe(PATIENCE).await;
+    let announced = app.progress.read(|report| report.announced.len());
+    let seen = view.observe(announced, PATIENCE).await;
     text.value(&list::SPEAKER_UP, u8::from(seen.up));
     text.metric(&list::SPEAKER_INFO, seen.version.map(|(major, minor)| ([format!("{major}.{minor}")], 1)));
     let peers = || seen.peers.iter().map(|(peer, session, _)| (peer.to_string(), session.as_ref()));

@@ -261,6 +261,9 @@ impl Link {
         match live.speaker.set_peers(&live.setup.peers, restart, restarting).await {
             Ok(difference) => {
                 tracing::info!(?difference, "sessions set up");
+                for peer in &difference.without_bfd {
+                    tracing::warn!(%peer, "no BFD, although bfd = true: gobgpd is older than 4.6; its hold time counts");
+                }
                 let mut holders = self.holders();
                 holders.set_up(&live.setup.peers, restart, &difference);
                 holders.set_up_for = Some(live.since);

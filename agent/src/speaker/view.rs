@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bgp::{Error, Family, PeerId, Prefix, Session, SessionState};
+use bgp::{BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
@@ -17,6 +17,10 @@ use super::{
     record::{Record, Transitions},
 };
 use crate::{api::error::with_causes, config::Config};
+
+/// Prefixes times peers that are counted as they are sent: gobgpd runs its policies over each of them for that, which takes
+/// it 15 µs or so.
+const COUNTED: usize = 20_000;
 
 /// A view on the speaker.
 #[derive(Clone, Debug)]
@@ -33,7 +37,8 @@ pub struct Observed {
     pub up: bool,
     /// Which gobgpd it is, major and minor version, as far as that is known.
     pub version: Option<(u32, u32)>,
-    /// Each configured peer's address, its session as far as there is one, and how often that came up and went down.
+    /// Each configured peer's address, its session as far as there is one, and how often that came up and went down. What
+    /// is advertised is left out where it would take long to count.
     pub peers: Vec<(IpAddr, Option<Session>, Transitions)>,
 }
 
@@ -65,6 +70,11 @@ pub struct PeerView {
     /// Only this many hops away is the peer listened to (GTSM).
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_hops: Option<u8>,
+    /// Where `bfd = true`, the state of RFC 5880: `down`, `init`, `up` or `admin_down`; `unsupported` with a gobgpd older
+    /// than 4.6, where the hold time alone counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    bfd: Option<BfdState>,
     /// We do not dial.
     passive: bool,
     /// Routes sent to it.
@@ -115,13 +125,22 @@ impl View {
         read.await.map_err(|e: Error| with_causes(&e))
     }
 
-    /// What it does, by one question that has its answer `within` that time, or has none.
-    pub async fn observe(&self, within: Duration) -> Observed {
-        let asked = async { self.live().ok()?.speaker.sessions().await.ok() };
+    /// What it does while it announces `announced` prefixes, by one question that has its answer `within` that time, or has
+    /// none.
+    pub async fn observe(&self, announced: usize, within: Duration) -> Observed {
+        let counted = announced.saturating_mul(Setup::now(&self.config).peers.len()) <= COUNTED;
+        let asked = async {
+            let speaker = &self.live().ok()?.speaker;
+            if counted { speaker.sessions().await.ok() } else { speaker.sessions_uncounted().await.ok() }
+        };
         let sessions = tokio::time::timeout(within, asked).await.ok().flatten();
         let of = |peer: &bgp::Peer| {
             let session = sessions.as_ref().and_then(|all| all.iter().find(|s| s.address == peer.address));
-            (peer.address, session.cloned(), self.record.transitions(peer.address))
+            let mut session = session.cloned();
+            if let (Some(session), false) = (&mut session, counted) {
+                session.advertised_by_family.clear();
+            }
+            (peer.address, session, self.record.transitions(peer.address))
         };
         let peers = Setup::now(&self.config).peers.iter().map(of).collect();
         Observed { up: sessions.is_some(), version: self.record.version(), peers }
@@ -187,6 +206,7 @@ fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
             bgp::Distance::TtlSecurity(hops) => Some(hops.get()),
             _ => None,
         },
+        bfd: peer.bfd.map(|_| session.map_or(BfdState::Down, |s| s.bfd)),
         passive: peer.passive,
         advertised: session.map_or(0, |s| s.advertised),
         notifications_received: session.map_or(0, |s| s.notifications_received),

@@ -3,6 +3,7 @@
 pub mod amphorae;
 pub mod check;
 pub mod decide;
+pub mod drain;
 pub mod peers;
 pub mod query;
 pub mod route;

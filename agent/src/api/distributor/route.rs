@@ -9,10 +9,12 @@ use bgp::{PeerId, Prefix};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::drain;
 use crate::{
     api::App,
     converge::Report,
-    state::{Registration, Server},
+    resolve,
+    state::{Registration, Server, Stage},
 };
 
 /// How far a registration has come.
@@ -66,6 +68,9 @@ pub struct Route {
     /// What keeps it from being announced or heard by every peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// How far its drain has come; absent when it is not being drained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<drain::Progress>,
 }
 
 /// What an unregistration came to.
@@ -103,6 +108,7 @@ impl Route {
             operating_status: OperatingStatus::Offline,
             advertised_to: Vec::new(),
             reason,
+            drain: None,
         }
     }
 
@@ -191,6 +197,7 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
         None => Default::default(),
     };
     let gates = app.gates.borrow().clone();
+    let drains = app.owner.shared().read(|d| d.drains.clone());
     app.progress.read(|report| {
         let registered = held.iter().map(|r| (r, Route::reported(r, report, &announced)));
         let of_listeners = own.iter().map(|r| (r, Route::reported(r, report, &announced).of_listener()));
@@ -198,9 +205,12 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
             if let (Some(why), ProvisioningStatus::PendingCreate) = (&why, route.provisioning_status) {
                 route.reason = Some(why.clone());
             }
+            let drain = drains.get(&r.vip);
+            route.drain = drain.map(|drain| drain::Progress::of(drain, &app.drains));
             // Newer than what the last pass met.
             if !announced.contains(&r.vip) {
-                route.reason = gates.why(r.vip.address()).or(route.reason);
+                let drained = drain.filter(|drain| drain.stage != Stage::Deprefer).map(resolve::drained);
+                route.reason = drained.or_else(|| gates.why(r.vip.address())).or(route.reason);
             }
             route.with_peers(r.vip, &app.policy.peers, &advertised)
         });

@@ -13,7 +13,10 @@ use bgp::Prefix;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::route::{self, Route};
+use super::{
+    drain,
+    route::{self, Route},
+};
 use crate::{
     api::{
         App,
@@ -41,6 +44,8 @@ pub struct GateView {
 pub enum Verdict {
     /// It shall be announced.
     Announce,
+    /// It shall be announced as the last choice of every router (`last_resort = worse`).
+    Worse,
     /// It stays as it is.
     Hold,
     /// It shall not be announced.
@@ -56,7 +61,7 @@ pub struct Why {
     announced: bool,
     /// What the gates say; null where they have no say: `announce = api`, another amphora's, or another `vip_mode`.
     verdict: Option<Verdict>,
-    /// Why it is not announced, or not heard by every peer; absent when all is well.
+    /// Why it is not announced, or not heard by every peer, or as the last resort only; absent when all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Each gate, in the order in which a closed one explains those after it.
@@ -89,6 +94,7 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
     let judged = app.gates.borrow().0.get(&vip).cloned();
     let verdict = judged.as_ref().map(|judged| match &judged.decision {
         Decision::Announce => Verdict::Announce,
+        Decision::Worse(_) => Verdict::Worse,
         Decision::Hold(_) => Verdict::Hold,
         Decision::Withdraw(_) => Verdict::Withdraw,
     });
@@ -102,9 +108,15 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
         Some(VipMode::Interface | VipMode::Noarp) => {
             Some("it is plugged with another vip_mode than anycast, which is never announced".to_owned())
         }
+        Some(VipMode::Anycast) if matches!(verdict, Some(Verdict::Worse)) => app.gates.borrow().why(vip),
         _ => None,
     });
-    let gates = judged.into_iter().flat_map(|judged| judged.gates).map(view).collect();
+    let drain = app.owner.shared().read(|desired| desired.drains.get(&prefix).cloned()).map(|drain| {
+        let (open, evidence) = drain::evidence(&drain, app.drains.of(&prefix).as_ref());
+        GateView { gate: Gate::Drain, open: Some(open), evidence, since: drain.since }
+    });
+    let judged = judged.into_iter().flat_map(|judged| judged.gates).map(view);
+    let gates = drain.into_iter().chain(judged).collect();
     Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, route }))
 }
 
