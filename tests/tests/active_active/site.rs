@@ -49,6 +49,7 @@ impl Case {
 
 pub(crate) struct Site {
     pub(crate) mode: Mode,
+    pub(crate) vip: IpAddr,
     pub(crate) fabric: Fabric,
     pub(crate) controller: Controller,
     _member: (Segment, Node),
@@ -76,7 +77,8 @@ impl Site {
         for amphora in &fabric.amphorae {
             amphora.wait_api(PATIENCE).unwrap();
         }
-        let mut site = Self { mode: case.mode, fabric, controller, _member: (segment, member) };
+        let mut site =
+            Self { mode: case.mode, vip: FRONTEND.host(77).v4.into(), fabric, controller, _member: (segment, member) };
         site.does("create_load_balancer", json!({ "load_balancer": site.load_balancer() }));
         let listener = json!({ "name": "http", "protocol": "HTTP", "port": PORT, "persistence": "SOURCE_IP" });
         site.does("create_listeners", json!({ "listeners": [listener] }));
@@ -89,12 +91,8 @@ impl Site {
         self.controller.ask(what, arguments).unwrap().returned()
     }
 
-    pub(crate) fn vip(&self) -> IpAddr {
-        FRONTEND.host(77).v4.into()
-    }
-
     pub(crate) fn to(&self) -> SocketAddr {
-        SocketAddr::new(self.vip(), PORT)
+        SocketAddr::new(self.vip, PORT)
     }
 
     pub(crate) fn tor(&self) -> &Tor {
@@ -123,7 +121,7 @@ impl Site {
         let gateway = FRONTEND.host(tor_host(0)).v4;
         json!({
             "id": LB, "topology": "ACTIVE_STANDBY", "vnic_type": "normal", "additional_vips": [], "members": [MEMBER],
-            "vip": { "ip_address": self.vip(), "cidr": FRONTEND.v4, "gateway_ip": gateway },
+            "vip": { "ip_address": self.vip, "cidr": FRONTEND.v4, "gateway_ip": gateway },
             "amphorae": [self.asked(0, true), self.asked(1, false)],
         })
     }
@@ -132,7 +130,7 @@ impl Site {
     #[track_caller]
     pub(crate) fn wait_announced(&self, by: &[usize]) {
         let hops: Vec<_> = by.iter().map(|n| self.amphora(*n).frontend(Family::V4)).collect();
-        self.tor().wait_next_hops(IpNet::from(self.vip()), &hops, PATIENCE).unwrap();
+        self.tor().wait_next_hops(IpNet::from(self.vip), &hops, PATIENCE).unwrap();
     }
 
     /// Waits until clients are answered through all of these amphorae and no others; who answered how many.
@@ -163,7 +161,7 @@ impl Site {
         }
         let has_it = |n: &usize| {
             let addresses = self.amphora(*n).haproxy_netns().unwrap().run(["ip", "-4", "addr", "show", "dev", "eth1"]);
-            addresses.unwrap().contains(&format!("{}/", self.vip()))
+            addresses.unwrap().contains(&format!("{}/", self.vip))
         };
         wait_for("one of them is the master", PATIENCE, || (0..2).find(has_it).ok_or("none is")).unwrap().0
     }

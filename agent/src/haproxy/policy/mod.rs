@@ -91,9 +91,10 @@ impl Section {
             SECTIONS.iter().find(|(pattern, _)| pattern.split(' ').next() == Some(first))
         {
             *self = Self::Known(pattern, directives);
-            return match pattern::matches(&split(pattern), words, around) {
-                true => Ok(()),
-                false => Err(format!("Octavia's templates begin that section as `{pattern}`; write it so")),
+            return if pattern::matches(&split(pattern), words, around) {
+                Ok(())
+            } else {
+                Err(format!("Octavia's templates begin that section as `{pattern}`; write it so"))
             };
         }
         if OTHER_SECTIONS.contains(&first.as_str()) {
