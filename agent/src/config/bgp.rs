@@ -49,8 +49,8 @@ pub(super) fn bgp(
     }
     if restart.is_some_and(|time| time > 0) {
         for peer in peers.iter().flatten().map(|peer| &peer.peer).filter(|peer| peer.bfd.is_some()) {
-            let text = "with graceful restart a peer may keep the routes of an amphora that BFD has found gone, for \
-                graceful_restart_time; set [bgp] graceful_restart_time = 0 if it is to drop them";
+            let text = "may outweigh graceful restart: gobgpd speaks BFD itself, so the peer may drop the routes when \
+                gobgpd is restarted; leave bfd out where they are to stay, or set [bgp] graceful_restart_time = 0";
             reader.warn(&format!("bgp_peer:{}", peer.id), "bfd", text.to_owned());
         }
     }

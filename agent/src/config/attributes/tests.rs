@@ -94,7 +94,7 @@ fn what_has_no_effect_is_warned_of() {
         ("local_pref = 200", &["local_pref: has no effect: it is sent inside one AS only"][..]),
         ("prepend = 1\n[bgp]\nlocal_as = 64500", &["prepend: has no effect: an internal peer"]),
         ("[bgp_vip:198.51.100.0/24]\nmed = 1", &["outside [distributor] allowed_prefixes"]),
-        ("bfd = true", &["bfd: with graceful restart a peer may keep the routes"]),
+        ("bfd = true", &["bfd: may outweigh graceful restart"]),
         ("bfd = true\n[bgp]\ngraceful_restart_time = 0", &[]),
         ("prepend = 1\n[bgp_vip:0.0.0.0/0]\nmed = 1\n[bgp_vip:203.0.113.7/32]\nmed = 2", &[]),
     ] {
