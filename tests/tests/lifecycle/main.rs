@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
+mod draining;
 mod flapping;
 mod last_resort;
 mod listener;
