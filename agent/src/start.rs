@@ -123,12 +123,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     if first {
         take_over(&config, &kernel, &owner).await?;
     }
-    // Durable, so that another topology in the configuration is not taken for what they were plugged with.
-    let policy = Policy::of(&config);
-    let complete = move |d: &Desired| Ok(resolve::completed(d, &policy));
-    if let Err(error) = owner.commit(complete).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "who holds the VIPs could not be made durable");
-    }
+    complete(&config, &owner).await;
 
     let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
@@ -254,6 +249,16 @@ async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<()
     tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
     let committed = owner.commit(move |_| Ok(changes.clone())).await;
     committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
+}
+
+/// Says of the plugs of an older release's state who holds their VIPs. Durable, so that another topology in the
+/// configuration is not taken for what they were plugged with.
+async fn complete(config: &Config, owner: &Owner) {
+    let policy = Policy::of(config);
+    let complete = move |d: &Desired| Ok(resolve::completed(d, &policy));
+    if let Err(error) = owner.commit(complete).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "who holds the VIPs could not be made durable");
+    }
 }
 
 /// Whoever runs haproxy and keepalived.

@@ -66,13 +66,18 @@ impl Page {
         self.line(&format!("{guard}{}", escaped(text)));
     }
 
+    /// Sentences, of which clap has taken the last full stop.
+    fn sentences(&mut self, text: &str) {
+        self.text(&format!("{}.", text.trim_end_matches('.')));
+    }
+
     fn about(&mut self, command: &Command) {
         let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
         for (at, paragraph) in about.split("\n\n").enumerate() {
             if at > 0 {
                 self.line(".PP");
             }
-            self.text(paragraph);
+            self.sentences(paragraph);
         }
     }
 
@@ -90,10 +95,12 @@ impl Page {
         }
         if !argument.get_action().takes_values() {
             value.clear();
+        } else if argument.get_num_args().is_some_and(|number| number.min_values() == 0) {
+            value = format!(" [{}]", value.trim());
         }
         self.line(".TP");
         self.line(&format!("{}{value}", names.join(", ")));
-        self.text(&argument.get_help().map(ToString::to_string).unwrap_or_default());
+        self.sentences(&argument.get_help().map(ToString::to_string).unwrap_or_default());
         let values = argument.get_possible_values();
         let possible: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
         if !possible.is_empty() && argument.get_action().takes_values() {

@@ -80,7 +80,10 @@ fn run(Arguments { socket, output, command }: Arguments) -> Result<bool, Failed>
     let asked = Asked { client, output };
     match command {
         Command::Status(watch) => asked.show(watch, |client| client.get("/1.0/distributor/status"), show::status),
-        Command::Peers(watch) => asked.show(watch, |client| client.get("/1.0/distributor/peers"), show::peers),
+        Command::Peers(watch) => {
+            let path = if output == Output::Json { "/1.0/distributor/peers" } else { "/1.0/distributor/status" };
+            asked.show(watch, |client| client.get(path), show::peers)
+        }
         Command::Vips(watch) => {
             let vips = |client: &Client| Ok(client.get("/1.0/distributor/status")?["vips"].take());
             asked.show(watch, vips, show::vips)
@@ -92,7 +95,15 @@ fn run(Arguments { socket, output, command }: Arguments) -> Result<bool, Failed>
         }
         Command::Why { vip, watch } => {
             let path = format!("/1.0/distributor/why/{vip}");
-            asked.show(watch, |client| client.get(&path), show::why)
+            let ask = |client: &Client| {
+                let mut said = client.get(&path)?;
+                if output == Output::Table {
+                    // What may keep others from hearing of it, which the VIP itself does not know.
+                    said["of_peers"] = client.get("/1.0/distributor/status")?["warnings"].take();
+                }
+                Ok(said)
+            };
+            asked.show(watch, ask, show::why)
         }
         Command::Register(register) => asked.register(register),
         Command::Unregister(unregister) => asked.unregister(unregister),

@@ -91,7 +91,7 @@ pub(super) fn status(status: &Value) -> Page {
         line(&mut text, "DEGRADED", &cell(&problem["problem"]));
         line(&mut text, "  fix", &cell(&problem["fix"]));
     }
-    warnings(&mut text, status);
+    warnings(&mut text, &status["warnings"]);
     Page { text, degraded: status["operating_status"] != "ONLINE" }
 }
 
@@ -110,13 +110,14 @@ fn count(all: &Value, good: impl Fn(&Value) -> bool) -> (usize, usize) {
 }
 
 fn warnings(text: &mut String, said: &Value) {
-    for warning in list(&said["warnings"]) {
+    for warning in list(said) {
         line(text, "warning", &cell(warning));
     }
 }
 
-/// `GET /1.0/distributor/peers`.
-pub(super) fn peers(peers: &Value) -> Page {
+/// `GET /1.0/distributor/peers`, or those of `GET /1.0/distributor/status` with what is to be said of them.
+pub(super) fn peers(said: &Value) -> Page {
+    let peers = if said.is_array() { said } else { &said["peers"] };
     let mut table = Table::new(&["PEER", "ADDRESS", "AS", "STATE", "SINCE", "HOLD", "SENT", "ADD-PATH", "ERROR"]);
     for peer in list(peers) {
         let mut row = cells(peer, &["peer_id", "peer_ip", "remote_as", "state"]);
@@ -125,7 +126,9 @@ pub(super) fn peers(peers: &Value) -> Page {
         table.row(&row);
     }
     let (all, up) = count(peers, |peer| peer["state"] == "Established");
-    Page { text: table.render("no peers are configured"), degraded: up < all }
+    let mut text = table.render("no peers are configured");
+    warnings(&mut text, &said["warnings"]);
+    Page { text, degraded: up < all }
 }
 
 /// The VIPs of `GET /1.0/distributor/status`.
@@ -194,7 +197,10 @@ pub(super) fn why(why: &Value) -> Page {
     if let Some(verdict) = why["verdict"].as_str() {
         line(&mut text, "gates say", verdict);
     }
-    warnings(&mut text, why);
+    for note in list(&why["notes"]) {
+        line(&mut text, "note", &cell(note));
+    }
+    warnings(&mut text, &why["of_peers"]);
     if why["gates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         let mut table = Table::new(&["GATE", "STATE", "SINCE", "EVIDENCE"]);
         for gate in list(&why["gates"]) {

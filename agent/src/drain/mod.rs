@@ -43,6 +43,8 @@ pub struct Observed {
     pub newest: Option<Instant>,
     /// When connections are waited for no longer.
     pub deadline: Instant,
+    /// The same as it is held, when this was found.
+    pub held: u64,
 }
 
 /// The drains as they are seen, for the API.
@@ -66,7 +68,7 @@ impl Observed {
     #[must_use]
     pub fn deadline(&self, drain: &Drain) -> u64 {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if left.is_zero() || self.held != drain.deadline {
             return drain.deadline;
         }
         let shown = clock::now() + left.as_secs();
@@ -85,19 +87,34 @@ mod tests {
     use super::*;
     use crate::state::Stage;
 
-    #[test]
-    fn what_is_left_after_a_reboot_is_never_more_than_what_was_asked_for() {
-        let vip = Prefix::try_from(std::net::IpAddr::from([203, 0, 113, 7])).unwrap();
-        let stage = Stage::Deprefer;
-        let drain = Drain {
-            vip,
+    fn drain(deadline: u64) -> Drain {
+        Drain {
+            vip: Prefix::try_from(std::net::IpAddr::from([203, 0, 113, 7])).unwrap(),
             amphora: "me".into(),
-            stage,
+            stage: Stage::Deprefer,
             since: 1_000,
-            deadline: 1_300,
+            deadline,
             timeout_s: 300,
             max_connections: 0,
+        }
+    }
+
+    #[test]
+    fn the_shown_deadline_follows_a_clock_that_is_set_and_a_call_with_other_numbers() {
+        let (now, deadline) = (clock::now(), Instant::now() + Duration::from_secs(100));
+        let at = |held: u64, of: u64| {
+            let seen = Observed { connections: None, newest: None, deadline, held };
+            seen.deadline(&drain(of))
         };
+        assert_eq!(at(now + 100, now + 100), now + 100);
+        assert_eq!(at(now + 100, now + 900), now + 900, "a newer call");
+        let set = at(now + 5_000, now + 5_000);
+        assert!((now + 98..=now + 102).contains(&set), "{set}");
+    }
+
+    #[test]
+    fn what_is_left_after_a_reboot_is_never_more_than_what_was_asked_for() {
+        let drain = drain(1_300);
         for (now, seconds) in [(1_000, 300), (1_100, 200), (1_300, 0), (9_999, 0), (0, 300)] {
             assert_eq!(left(&drain, now), Duration::from_secs(seconds), "{now}");
         }

@@ -205,8 +205,12 @@ impl Drains {
     }
 
     fn tell(&self) {
-        let observed =
-            |clock: &Clock| Observed { connections: clock.count, newest: clock.newest, deadline: clock.deadline };
+        let observed = |clock: &Clock| Observed {
+            connections: clock.count,
+            newest: clock.newest,
+            deadline: clock.deadline,
+            held: clock.drain.deadline,
+        };
         self.view.set(self.clocks.iter().map(|(vip, clock)| (*vip, observed(clock))).collect());
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bgp::{BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
+use bgp::{Attributes, BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
@@ -88,6 +88,20 @@ pub struct PeerView {
     last_error: Option<String>,
 }
 
+impl PeerView {
+    /// The name in `[bgp_peer:NAME]`.
+    #[must_use]
+    pub fn id(&self) -> &PeerId {
+        &self.peer_id
+    }
+
+    /// Whether the session is up and of our own AS, without ADD-PATH.
+    #[must_use]
+    pub fn keeps_paths_back(&self, local_as: bgp::Asn) -> bool {
+        self.state == "Established" && self.remote_as == local_as.get() && !self.add_path
+    }
+}
+
 impl View {
     pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>, record: Record) -> Self {
         Self { config, state, record }
@@ -144,6 +158,12 @@ impl View {
         };
         let peers = Setup::now(&self.config).peers.iter().map(of).collect();
         Observed { up: sessions.is_some(), version: self.record.version(), peers }
+    }
+
+    /// What the speaker announces a VIP with; `None` where it does not, or cannot be asked.
+    pub async fn attributes(&self, vip: Prefix) -> Option<Attributes> {
+        let held = self.live().ok()?.speaker.announcement(vip).await;
+        held.ok().flatten().map(|announcement| announcement.attributes)
     }
 
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.

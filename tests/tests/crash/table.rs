@@ -22,12 +22,12 @@ const WALKS: [(&str, &str, &str); 26] = [
     (
         "put /1.0/distributor/amphorae/{amphora_id}/drain",
         "crash/registered.rs",
-        "an_agent_killed_at_any_step_of_draining_completes_it_and_never_unbinds_what_is_announced",
+        "an_agent_killed_at_any_step_of_a_drain_completes_it_and_never_unbinds_what_is_announced",
     ),
     (
         "put /1.0/distributor/amphorae/{amphora_id}/undrain",
         "crash/registered.rs",
-        "an_agent_killed_at_any_step_of_draining_completes_it_and_never_unbinds_what_is_announced",
+        "an_agent_killed_at_any_step_of_ending_a_drain_binds_before_it_announces",
     ),
     (
         "post /1.0/distributor/vips",

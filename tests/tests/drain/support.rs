@@ -82,24 +82,21 @@ impl Site {
     /// with sessions does. Routes decide where new ones go.
     pub(crate) fn keep_sessions(&self) {
         let tor = self.tor().node();
-        let (mut rules, mut batch) = (String::new(), String::new());
+        let mut rules = Vec::new();
         for (index, amphora) in self.fabric.amphorae.iter().enumerate() {
             let (mark, mac) = (FIRST_TABLE + index, amphora.frontend_mac());
-            rules += &format!("iifname \"{TOR_FRONTEND_NIC}\" ether saddr {mac} ct mark 0 ct mark set {mark}\n");
+            rules.push(format!("iifname \"{TOR_FRONTEND_NIC}\" ether saddr {mac} ct mark 0 ct mark set {mark}"));
             for (option, family) in [("-4", Family::V4), ("-6", Family::V6)] {
-                let hop = amphora.frontend(family);
-                tor.run(["ip", option, "rule", "add", "fwmark", &mark.to_string(), "lookup", &mark.to_string()])
-                    .unwrap();
-                batch += &format!("{option} route add default via {hop} table {mark}\n");
+                let (hop, mark) = (amphora.frontend(family).to_string(), mark.to_string());
+                tor.run(["ip", option, "rule", "add", "fwmark", &mark, "lookup", &mark]).unwrap();
+                tor.run(["ip", option, "route", "add", "default", "via", &hop, "table", &mark]).unwrap();
             }
-        }
-        for line in batch.lines() {
-            tor.run(std::iter::once("ip").chain(line.split(' '))).unwrap();
         }
         let chain = "type filter hook prerouting priority mangle; policy accept;";
         let table = format!(
-            "table inet sessions {{\nchain keep {{\n{chain}\n{rules}iifname != \"{TOR_FRONTEND_NIC}\" ct mark != 0 meta mark \
-             set ct mark\n}}\n}}\n"
+            "table inet sessions {{\nchain keep {{\n{chain}\n{}\niifname != \"{TOR_FRONTEND_NIC}\" ct mark != 0 meta mark \
+             set ct mark\n}}\n}}\n",
+            rules.join("\n")
         );
         tor.write_file("/run/sessions.nft", table, 0o600).unwrap();
         tor.run(["nft", "-f", "/run/sessions.nft"]).unwrap();
@@ -133,7 +130,7 @@ impl Site {
     /// Connections that were accepted behind the front-end NIC since the amphora was plugged, as its kernel counts them.
     pub(crate) fn accepted(&self, index: usize) -> u64 {
         let inside = self.amphora(index).haproxy_netns().unwrap();
-        let text = inside.read_file("/proc/thread-self/net/snmp").unwrap();
+        let text = inside.run(["cat", "/proc/net/snmp"]).unwrap();
         let mut tcp = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
         let (mut names, mut values) = (tcp.next().unwrap(), tcp.next().unwrap());
         values.nth(names.position(|name| name == "PassiveOpens").unwrap()).unwrap().parse().unwrap()
@@ -148,6 +145,17 @@ impl Site {
             paths.map(|path| path["attrs"].clone()).collect::<Vec<_>>()
         };
         [of("ipv4"), of("ipv6")].concat()
+    }
+
+    /// Waits until the amphora neither announces nor binds a VIP, with its NIC in place.
+    #[track_caller]
+    pub(crate) fn wait_nowhere(&self, index: usize) {
+        let look = || match self.look(index) {
+            wreck if wreck.bound.is_empty() && wreck.announced.is_empty() && wreck.rules.is_empty() => Ok(()),
+            wreck => Err(format!("{wreck:?}")),
+        };
+        let ((), took) = wait_for("it is neither announced nor bound", PATIENCE, look).unwrap();
+        println!("amphora-{index}: unbound {took:?} after the end of the drain was durable");
     }
 
     /// What the amphora holds. Whatever is announced is bound.

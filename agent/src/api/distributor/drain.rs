@@ -101,7 +101,7 @@ pub struct Drains {
 /// Drain an amphora: have its clients go to the others, withdraw it, unbind its VIPs.
 ///
 /// 202 when it is durable; the list of amphorae shows how far it has come. First the route is made less preferred
-/// (GRACEFUL_SHUTDOWN, one AS path prepend, LOCAL_PREF 0). It is withdrawn when no new client has come for 5 s and
+/// (`GRACEFUL_SHUTDOWN`, one AS path prepend, `LOCAL_PREF` 0). It is withdrawn when no new client has come for 5 s and
 /// `max_connections` or fewer are left, or after `timeout_s` whatever comes; while new clients come nobody else is there
 /// for them. A second later the VIPs of this amphora are unbound, when so few connections are left or the time is over.
 /// The connections of another amphora are not known here: its routes are withdrawn after `timeout_s`. The same body again

@@ -76,8 +76,8 @@ proptest! {
             }
             let seen = Seen {
                 left: deadline.saturating_sub(now),
-                in_stage: now - began,
-                quiet: now - noise.max(began),
+                in_stage: now.saturating_sub(began),
+                quiet: now.saturating_sub(noise.max(began)),
                 connections: tick.connections,
                 announced: announced || !tick.speaker,
             };
@@ -86,7 +86,7 @@ proptest! {
             match (drain.stage, stage) {
                 (Stage::Deprefer, Stage::Withdrawn) => prop_assert!(now >= deadline || (few && seen.quiet >= SETTLE)),
                 (Stage::Withdrawn, Stage::Drained) => {
-                    prop_assert!(!announced && tick.speaker && now - began >= GRACE);
+                    prop_assert!(!announced && tick.speaker && seen.in_stage >= GRACE);
                     prop_assert!(now >= deadline || few);
                 }
                 other => prop_assert!(false, "{:?}", other),

@@ -42,7 +42,9 @@ const NUMBERS: Numbers = Numbers { timeout_s: 60, max_connections: 0, now: 1_000
 fn call(amphora: &str, only: Option<[u8; 4]>, numbers: Numbers, desired: &mut Desired) -> Result<usize, Refusal> {
     let changes = decide_drain(amphora, only.map(prefix), numbers, desired, &policy())?;
     let count = changes.len();
-    changes.into_iter().for_each(|change| desired.apply(change));
+    for change in changes {
+        desired.apply(change);
+    }
     Ok(count)
 }
 

@@ -51,7 +51,10 @@ pub(super) fn problems(status: &AmphoraStatus, now: u64) -> Vec<Problem> {
     }
     for vip in status.vips.iter().filter(|vip| vip.degraded) {
         let (ip, reason) = (vip.vip_ip, vip.reason.as_deref().unwrap_or("the speaker is being told"));
-        problem(format!("VIP {ip} should be announced and is not: {reason}"), &format!("amphoractl why {ip}"));
+        problem(
+            format!("VIP {ip} should be announced and is not: {reason}"),
+            &format!("amphoractl why {ip} names the gate that is closed; it is announced when that opens"),
+        );
     }
     for network in &status.network {
         problem(network.clone(), "the agent goes on trying; journalctl -u amphora-agent has the kernel's words");
