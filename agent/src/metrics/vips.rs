@@ -8,6 +8,7 @@ use std::{
 use super::{list, text::Text};
 use crate::{
     api::App,
+    health::{Judged, vip::Decision},
     resolve::is_self,
     state::{Drain, Registration, Stage},
 };
@@ -32,6 +33,8 @@ pub(super) fn write(text: &mut Text, app: &App) {
     text.metric(&list::VIP_DESIRED, each(&desired));
     text.metric(&list::VIP_ANNOUNCED, each(&announced));
 
+    let worse = |judged: &Judged| u8::from(matches!(judged.decision, Decision::Worse(_)));
+    text.metric(&list::LAST_RESORT, gates.0.iter().map(|(vip, judged)| ([vip.to_string()], worse(judged))));
     let shown = gates.0.iter().flat_map(|(vip, judged)| judged.gates.iter().map(move |shown| (vip, shown)));
     let open =
         shown.filter_map(|(vip, shown)| Some(([vip.to_string(), shown.gate.name().to_owned()], u8::from(shown.open?))));
