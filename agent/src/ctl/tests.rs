@@ -80,7 +80,7 @@ fn why_names_the_gate_that_is_closed() {
         "{}",
         page.text
     );
-    assert!(page.text.contains("process   open    1970-01-01 00:00:01 UTC ("), "{}", page.text);
+    assert!(page.text.contains("process   open    1970-01-01T00:00:01Z ("), "{}", page.text);
     assert!(page.text.contains("listener  CLOSED  "), "{}", page.text);
 }
 
