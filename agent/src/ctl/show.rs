@@ -167,12 +167,11 @@ fn draining(drain: &Value) -> String {
         Some(left) => format!("{left} connections left, {} may stay", cell(&drain["max_connections"])),
         None => "connections not known".to_owned(),
     };
-    format!(
-        "draining since {}, {}: {left}, until {}",
-        cell(&drain["since"]),
-        cell(&drain["stage"]),
-        cell(&drain["deadline"])
-    )
+    let [stage, since, deadline] = ["stage", "since", "deadline"].map(|key| cell(&drain[key]));
+    match stage.as_str() {
+        "drained" => format!("drained since {since}"),
+        _ => format!("draining, {stage} since {since}: {left}, until {deadline}"),
+    }
 }
 
 /// `GET /1.0/distributor/why/{vip}`.

@@ -142,16 +142,16 @@ fn a_drain_is_begun_watched_and_ended() {
     assert!(ctl(amphora, "drain nobody", 2).err.contains("404"));
     assert!(ctl(amphora, "drain --timeout 9999999", 2).err.contains("timeout_s"));
     let begun = ctl(amphora, &format!("drain --timeout 600 --vip {vip}"), 0).out;
-    assert!(begun.contains(&format!("{vip} ")) && begun.contains("draining since "), "{begun}");
+    assert!(begun.contains(&format!("{vip} ")) && begun.contains("draining, deprefer since "), "{begun}");
     assert!(!begun.contains(&site.vip.v6.to_string()), "{begun}");
     // It is no fault of the amphora's.
     let said = || run_by(amphora.node(), "", "vips -o json").json();
     let state = || said().as_array().unwrap().iter().find(|v| v["vip_ip"] == vip.to_string()).unwrap()["state"].clone();
     assert_eq!(state(), "draining");
     assert_eq!(problems(amphora, false), serde_json::json!([]));
-    assert!(ctl(amphora, "amphorae", 0).out.contains("draining since "));
+    assert!(ctl(amphora, "amphorae", 0).out.contains("draining, "));
     let why = run_by(amphora.node(), "", &format!("why {vip}"));
-    assert!(why.code == 0 && why.out.contains("\ndrain        draining since "), "{why:?}");
+    assert!(why.code == 0 && why.out.contains("\ndrain        draining, "), "{why:?}");
     // Nobody is connected: it goes on by itself, to the end.
     site.tor().wait_next_hops(site.prefix(lab::Family::V4), &[], PATIENCE).unwrap();
     ctl(amphora, "undrain", 0);
