@@ -155,12 +155,12 @@ pub(super) struct Unregister {
 pub(super) struct Drain {
     /// The amphora; this one when left out.
     pub(super) amphora_id: Option<String>,
-    /// How long to wait for connections to end, in seconds.
+    /// How long to wait for connections to end, in seconds; a week at most.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub(super) timeout: u64,
+    pub(super) timeout: u32,
     /// So many connections need not be waited for.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    pub(super) max_connections: u64,
+    pub(super) max_connections: u32,
     /// This VIP only.
     #[arg(long, value_name = "IP")]
     pub(super) vip: Option<IpAddr>,

@@ -16,9 +16,9 @@ use hyper::Method;
 use netns::Namespace;
 use serde_json::Value;
 
-use super::{Failed, client::Client, moment, show::cell, tar::Archive};
+use super::{Failed, client::Client, show::cell, tar::Archive};
 use crate::{
-    child,
+    child, clock,
     config::{Config, Sources},
     kernel::NAMESPACE,
     programs,
@@ -73,9 +73,9 @@ const SHORTEST: usize = 4;
 
 /// Writes the bundle; whether something is missing from it.
 pub(super) fn write(client: &Client, file: Option<PathBuf>) -> Result<bool, Failed> {
-    let now = moment::now();
+    let now = clock::now();
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-    let time: String = moment::date(now).chars().filter(char::is_ascii_digit).collect();
+    let time: String = clock::rfc3339(now).chars().filter(char::is_ascii_digit).collect();
     let name = format!("amphora-support-{host}-{time}");
     let file = file.unwrap_or_else(|| format!("{name}.tar.gz").into());
     let unwritten = |error| Failed::Bundle { file: file.clone(), error };

@@ -24,7 +24,7 @@ use clap::{CommandFactory as _, Parser as _};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::programs;
+use crate::{clock, programs};
 use arguments::{Arguments, Command, Drain, Output, Register, Unregister, Watch};
 use client::{CallError, Client};
 use show::Page;
@@ -95,15 +95,7 @@ fn run(Arguments { socket, output, command }: Arguments) -> Result<bool, Failed>
         }
         Command::Why { vip, watch } => {
             let path = format!("/1.0/distributor/why/{vip}");
-            let ask = |client: &Client| {
-                let mut said = client.get(&path)?;
-                if output == Output::Table {
-                    // What may keep others from hearing of it, which the VIP itself does not know.
-                    said["of_peers"] = client.get("/1.0/distributor/status")?["warnings"].take();
-                }
-                Ok(said)
-            };
-            asked.show(watch, ask, show::why)
+            asked.show(watch, |client| client.get(&path), show::why)
         }
         Command::Register(register) => asked.register(register),
         Command::Unregister(unregister) => asked.unregister(unregister),
@@ -157,7 +149,7 @@ impl Asked {
                 Ok(said) => self.page(&said, &page).text,
                 Err(error) => format!("amphoractl: {error}\n"),
             };
-            let heading = if self.output == Output::Json { String::new() } else { moment::date(moment::now()) + "\n" };
+            let heading = if self.output == Output::Json { String::new() } else { clock::rfc3339(clock::now()) + "\n" };
             print(format!("{clear}{heading}{text}\n").as_bytes())?;
             std::thread::sleep(Duration::from_secs(seconds.into()));
         }

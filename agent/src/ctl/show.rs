@@ -5,9 +5,10 @@ use std::{fmt::Write as _, time::Duration};
 use serde_json::Value;
 
 use super::{
-    moment::{date, now, relative, rough},
+    moment::{relative, rough},
     table::{Table, plain},
 };
+use crate::clock::{now, rfc3339};
 
 /// A page, and whether something on it is not as it should be.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub(super) fn status(status: &Value) -> Page {
     line(&mut text, "config", &format!("{state}, taken {}", since(&config["taken"])));
     for (name, key) in [("server cert", "server"), ("client CA", "client_ca")] {
         let until = status["certificates"][key]["not_after"].as_u64();
-        line(&mut text, name, &until.map_or_else(|| "end unknown".to_owned(), |at| format!("until {}", date(at))));
+        line(&mut text, name, &until.map_or_else(|| "end unknown".to_owned(), |at| format!("until {}", rfc3339(at))));
     }
     let speaker = &status["speaker"];
     let said = match speaker["up"].as_bool() {
@@ -166,12 +167,11 @@ fn draining(drain: &Value) -> String {
         Some(left) => format!("{left} connections left, {} may stay", cell(&drain["max_connections"])),
         None => "connections not known".to_owned(),
     };
-    format!(
-        "draining since {}, {}: {left}, until {}",
-        cell(&drain["since"]),
-        cell(&drain["stage"]),
-        cell(&drain["deadline"])
-    )
+    let [stage, since, deadline] = ["stage", "since", "deadline"].map(|key| cell(&drain[key]));
+    match stage.as_str() {
+        "drained" => format!("drained since {since}"),
+        _ => format!("draining, {stage} since {since}: {left}, until {deadline}"),
+    }
 }
 
 /// `GET /1.0/distributor/why/{vip}`.
@@ -200,7 +200,6 @@ pub(super) fn why(why: &Value) -> Page {
     for note in list(&why["notes"]) {
         line(&mut text, "note", &cell(note));
     }
-    warnings(&mut text, &why["of_peers"]);
     if why["gates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         let mut table = Table::new(&["GATE", "STATE", "SINCE", "EVIDENCE"]);
         for gate in list(&why["gates"]) {
@@ -225,6 +224,13 @@ pub(super) fn done(answer: &Value) -> Page {
         text = routes(&Value::Array(vec![answer.clone()])).text;
     } else if let Some(all) = answer.as_array() {
         text = routes(&Value::Array(all.clone())).text;
+    } else if answer["vips"].is_array() {
+        let mut table = Table::new(&["VIP", "DRAIN"]);
+        for vip in list(&answer["vips"]) {
+            let drain = if vip["drain"].is_object() { draining(&vip["drain"]) } else { "none".to_owned() };
+            table.row(&[cell(&vip["vip_ip"]), drain]);
+        }
+        text = table.render("this amphora has no VIP");
     } else if let Some(fields) = answer.as_object() {
         for (name, value) in fields {
             let _ = writeln!(text, "{}: {}", name.replace('_', " "), plain(&cell(value))); // to a String

@@ -80,7 +80,7 @@ fn why_names_the_gate_that_is_closed() {
         "{}",
         page.text
     );
-    assert!(page.text.contains("process   open    1970-01-01 00:00:01 UTC ("), "{}", page.text);
+    assert!(page.text.contains("process   open    1970-01-01T00:00:01Z ("), "{}", page.text);
     assert!(page.text.contains("listener  CLOSED  "), "{}", page.text);
 }
 
@@ -91,7 +91,7 @@ fn a_route_that_is_drained_says_how_far_it_is_and_is_not_degraded() {
     let page = show::routes(&json!([route]));
     assert!(!page.degraded, "{}", page.text);
     assert!(
-        page.text.contains("draining since S, withdrawn: 3 connections left, 0 may stay, until D"),
+        page.text.contains("draining, withdrawn since S: 3 connections left, 0 may stay, until D"),
         "{}",
         page.text
     );

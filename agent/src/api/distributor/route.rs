@@ -151,7 +151,7 @@ impl Route {
 
     /// It is being taken out of service.
     pub(super) fn is_draining(&self) -> bool {
-        serde_json::to_value(self).is_ok_and(|route| route["drain"].is_object())
+        self.drain.is_some()
     }
 
     /// One that nobody registered.

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::{
     api::App,
+    clock,
     config::{Announce, Role, Topology},
     converge::Unready,
     metrics::Process,
@@ -147,7 +148,7 @@ pub struct AmphoraStatus {
 )]
 pub async fn status(State(app): State<App>) -> Json<AmphoraStatus> {
     let mut status = look(&app).await;
-    (status.problems, status.warnings) = (judge::problems(&status, now()), judge::warnings(&status));
+    (status.problems, status.warnings) = (judge::problems(&status, clock::now()), judge::warnings(&status));
     status.operating_status = if status.problems.is_empty() { Operating::Online } else { Operating::Degraded };
     Json(status)
 }
@@ -159,7 +160,8 @@ async fn look(app: &App) -> AmphoraStatus {
     let certificate = |path: &Path, not_after| Certificate { path: path.to_owned(), not_after };
     let (mut speaker, mut peers) = (None, Vec::new());
     if let (Some(view), Some(bgp)) = (&app.speaker, &config.bgp) {
-        let seen = view.observe(usize::MAX, SPEAKER).await; // what is sent is counted below
+        let announced = app.progress.read(|report| report.announced.len());
+        let seen = view.observe(announced, SPEAKER).await;
         let version = seen.version.map(|(major, minor)| format!("{major}.{minor}"));
         speaker = Some(Speaker { up: seen.up, version, local_as: bgp.local_as.get() });
         peers = view.peers().await;
@@ -228,8 +230,4 @@ fn network(app: &App) -> Vec<String> {
 
 fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn now() -> u64 {
-    seconds(SystemTime::now())
 }
