@@ -173,6 +173,17 @@ pub struct Gates {
     pub hold_down: Duration,
     /// `members_low` and `members_high`, in percent of the members; absent: members are no gate.
     pub members: Option<Watermarks>,
+    /// `last_resort`
+    pub last_resort: LastResort,
+}
+
+/// `last_resort`: what becomes of a VIP when nothing but its members fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastResort {
+    /// It is withdrawn.
+    Withdraw,
+    /// It stays announced, as the last choice of every router.
+    Worse,
 }
 
 /// Shares of members, in percent.
@@ -227,6 +238,17 @@ pub struct Bgp {
     pub graceful_restart: Duration,
     /// The peers, by name.
     pub peers: Vec<PeerConfig>,
+    /// What some VIPs are announced with.
+    pub vips: Vec<VipConfig>,
+}
+
+/// `[bgp_vip:PREFIX]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipConfig {
+    /// The VIPs it is for, unless a longer one contains them too.
+    pub prefix: IpNet,
+    /// What their routes carry.
+    pub attributes: ::bgp::Attributes,
 }
 
 /// `[bgp_peer:NAME]`

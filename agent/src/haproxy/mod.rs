@@ -10,6 +10,7 @@ mod edit;
 mod life;
 mod peer;
 pub mod policy;
+mod reloads;
 mod service;
 mod turns;
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use netns::Namespace;
 
 pub use peer::peer_name;
+pub use reloads::Reloads;
 
 use crate::{
     config::{HaproxyPolicy, Paths},
@@ -110,6 +112,7 @@ pub struct Haproxy {
     inside: Namespace,
     leaver: Option<Leaver>,
     turns: Turns,
+    reloads: Arc<Reloads>,
 }
 
 impl Haproxy {
@@ -117,7 +120,7 @@ impl Haproxy {
     /// stopped.
     #[must_use]
     pub fn new(services: Services, inside: Namespace, leaver: Option<Leaver>) -> Self {
-        Self { services, inside, leaver, turns: Turns::default() }
+        Self { services, inside, leaver, turns: Turns::default(), reloads: Arc::default() }
     }
 
     /// Takes a configuration: haproxy checks it, then it replaces the one there is. It is served after the next start or
@@ -145,7 +148,18 @@ impl Haproxy {
     /// Has haproxy serve what its configuration says now; one that does not run is started.
     pub async fn reload(&self, setting: &Setting, lb: &LbId) -> Result<Done, Error> {
         let (this, setting, id) = (self.clone(), setting.clone(), lb.clone());
-        self.turns.take(lb, Call::Reload, async move { life::reload(&this.services, &setting, &id).await }).await
+        let reload = async move {
+            let reloaded = life::reload(&this.services, &setting, &id).await;
+            this.reloads.count(&reloaded);
+            reloaded
+        };
+        self.turns.take(lb, Call::Reload, reload).await
+    }
+
+    /// How often haproxy was reloaded, and with what result.
+    #[must_use]
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Stops haproxy and forgets the load balancer, its certificates included; also when there is none, or half of one.

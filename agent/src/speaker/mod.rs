@@ -5,9 +5,11 @@
 //! readers through a [`View`]; a call that fails by silence makes the keeper start over, so nobody waits for
 //! a dead speaker twice.
 
+mod age;
 mod holders;
 mod keeper;
 mod process;
+mod record;
 mod unacked;
 mod view;
 
@@ -30,7 +32,9 @@ use tokio::{
 
 use holders::Holders;
 pub use process::{last, leave_previous};
-pub use view::{PeerView, View};
+use record::Record;
+pub use record::Transitions;
+pub use view::{Observed, PeerView, View};
 
 use crate::{api::error::with_causes, config::Config, crash};
 
@@ -133,8 +137,9 @@ impl Link {
     pub fn start(config: watch::Receiver<Arc<Config>>) -> (Self, View, JoinHandle<()>) {
         let (told, state) = watch::channel(State::Down("the speaker is being looked for".into()));
         let (lost, silent) = mpsc::channel(8);
-        let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent));
-        let view = View::new(config, state.clone());
+        let record = Record::default();
+        let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent, record.clone()));
+        let view = View::new(config, state.clone(), record);
         (Self { state, lost, holders: Mutex::default() }, view, keeper)
     }
 
@@ -252,11 +257,15 @@ impl Link {
         crash::point("speaker: before the sessions");
         let restart = live.setup.graceful_restart;
         // A peer keeps our routes that long after gobgpd began anew. An agent before this one may have set up some.
-        let young = |time: RestartTime| live.since.elapsed().is_ok_and(|age| age.as_secs() < time.seconds().into());
+        let age = self.holders().clock.age(live.since);
+        let young = |time: RestartTime| age.is_some_and(|age| age.as_secs() < time.seconds().into());
         let restarting = self.holders().set_up_for != Some(live.since) && restart.is_some_and(young);
         match live.speaker.set_peers(&live.setup.peers, restart, restarting).await {
             Ok(difference) => {
                 tracing::info!(?difference, "sessions set up");
+                for peer in &difference.without_bfd {
+                    tracing::warn!(%peer, "no BFD, although bfd = true: gobgpd is older than 4.6; its hold time counts");
+                }
                 let mut holders = self.holders();
                 holders.set_up(&live.setup.peers, restart, &difference);
                 holders.set_up_for = Some(live.since);
