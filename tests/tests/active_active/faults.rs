@@ -7,7 +7,7 @@ use lab::Family;
 use nix::sys::signal::Signal;
 
 use crate::load::{Load, during};
-use crate::site::{Case, Mode, PATIENCE, Site};
+use crate::site::{Case, LB, Mode, PATIENCE, Site};
 
 /// What is watched after haproxy or the agent has died.
 const WATCHED: Duration = Duration::from_secs(4);
@@ -32,7 +32,9 @@ fn serving(case: Case) -> Option<Site> {
 fn haproxy_killed(site: &Site) -> Load {
     let victim = site.amphora(site.victim());
     let load = during(&site.fabric.client, site.to(), || {
-        victim.kill_program("haproxy", Signal::SIGKILL).unwrap();
+        // Its worker ends with it.
+        let master = format!("kill -9 $(cat /var/lib/octavia/{LB}/{LB}.pid)");
+        victim.node().run(["sh", "-c", &master]).unwrap();
         thread::sleep(WATCHED);
     });
     if site.mode == Mode::Anycast {

@@ -41,6 +41,15 @@ impl fmt::Display for Load {
     }
 }
 
+/// Ends the clients, also when what is done meanwhile panics: the test would wait for them for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Clients ask from `place` while `what` is done.
 pub(crate) fn during(place: &Place, to: SocketAddr, what: impl FnOnce() + Send) -> Load {
     let (load, over) = (Mutex::new(Load::default()), AtomicBool::new(false));
@@ -73,8 +82,10 @@ pub(crate) fn during(place: &Place, to: SocketAddr, what: impl FnOnce() + Send) 
             };
             place.within(clients).unwrap();
         });
-        what();
-        over.store(true, Ordering::Relaxed);
+        {
+            let _over = Over(&over);
+            what();
+        }
         clients.join().unwrap();
     });
     load.into_inner().unwrap()

@@ -48,6 +48,8 @@ impl fmt::Display for Violation {
 
 /// More than these are not looked for.
 pub const MOST: usize = 20;
+/// What gives haproxy's workers another user than root. Octavia always writes it.
+const USER: [&str; 2] = ["user", "nobody"];
 /// How much of a line is shown.
 const SHOWN: usize = 80;
 
@@ -56,18 +58,26 @@ const SHOWN: usize = 80;
 pub fn judge(text: &str, around: &Surroundings<'_>) -> Vec<Violation> {
     let mut section = Section::None;
     let mut found = Vec::new();
+    let mut unprivileged = false;
     for (line, number) in text.split('\n').zip(1..) {
         let problem = match words(line) {
-            Ok(words) => section.take(&words, around).err(),
+            Ok(words) => {
+                unprivileged |= words == USER;
+                section.take(&words, around).err()
+            }
             Err(unreadable) => Some(unreadable.to_string()),
         };
         if let Some(problem) = problem {
             let shown = line.trim().chars().take(SHOWN).flat_map(char::escape_debug).collect();
             found.push(Violation { line: number, text: shown, problem });
             if found.len() == MOST {
-                break;
+                return found;
             }
         }
+    }
+    if !unprivileged {
+        let problem = format!("has no `{}`, without which haproxy stays root; add it", USER.join(" "));
+        found.push(Violation { line: 1, text: "global".to_owned(), problem });
     }
     found
 }

@@ -53,7 +53,8 @@ fn with(section: char, line: &str) -> String {
 fn what_octavia_writes_passes() {
     assert_eq!(found(&with('G', "")), [""; 0]);
     assert_eq!(found(&with('G', "    tune.ssl.cachesize 5\r")), [""; 0]);
-    assert_eq!(found(""), [""; 0]);
+    let root = found(&with('G', "").replace("    user nobody\n", ""));
+    assert_eq!(root, ["line 1, `global`: has no `user nobody`, without which haproxy stays root; add it"]);
 }
 
 /// Where, the line, and words of what is said of it.
