@@ -24,7 +24,7 @@ fn without_health_managers_everything_goes_on_and_the_next_heartbeat_comes_when_
 
     let fault = site.fault("the only health manager gone");
     drop(manager);
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(3));
     assert_eq!(site.amphora(0).api().unwrap().get("/1.0/info").unwrap().status, 200);
     let (manager, _) = site.manager(port);
     let listening = std::time::Instant::now();

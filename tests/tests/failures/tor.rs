@@ -97,7 +97,7 @@ fn an_amphora_cut_off_from_the_management_network_serves_until_its_hold_time_end
         segment.switch().ip(&format!("link set {port} master br0")).unwrap();
         site.wait_hops(&[0, 1]);
         let back = fault.began.elapsed();
-        let seen = fault.end(&format!("route back after {back:.1?}"));
+        let seen = fault.mended(&format!("route back after {back:.1?}"));
         assert_eq!(seen.failed_unmoved(), 0, "{seen}");
         assert!(site.amphora(1).api().unwrap().get("/").is_ok());
         site.tor().wait_established(site.amphora(1).management(Family::V4), PATIENCE).unwrap();
