@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .PHONY: help deps build release demo test soak bench lint fuzz clean
 
 FUZZ_SECONDS ?= 1200
-FUZZ_TARGETS := ini bodies
+FUZZ_TARGETS := ini bodies haproxy
 DENY_VERSION := 0.20.2
 
 help: ## Show this
@@ -26,7 +26,8 @@ build: ## Build everything (debug, with the crash points the tests need)
 	cargo build --locked --workspace --features amphora-agent/crash-points
 
 release: ## Build the agent as it ships: target/release/amphora-agent
-	cargo build --locked --release -p amphora-agent
+	AMPHORA_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown) \
+		cargo build --locked --release -p amphora-agent
 
 demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
 	@target/debug/demo

@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use bgp::Prefix;
 use files::Files;
 use futures_util::StreamExt as _;
 use netns::Mac;
@@ -246,8 +245,9 @@ impl Converge {
         }
         let asked = Self::asked(scope, &have.addresses);
         have.announced = if scope.everything { self.announced(scope, &asked).await } else { self.unknown(&asked) };
-        let announced = |vip: &Prefix| have.announced.as_ref().is_some_and(|held| held.contains_key(vip));
-        let undecided = announcements.held.keys().any(|vip| !announced(vip));
+        let nothing = BTreeMap::new();
+        let announced = have.announced.as_ref().unwrap_or(&nothing);
+        let undecided = announcements.held.keys().any(|vip| !announced.contains_key(vip));
         let (open, closed) = announcements.beside(announced);
         want.announced = open;
         if scope.everything {

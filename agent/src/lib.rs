@@ -2,11 +2,14 @@
 
 pub mod api;
 pub mod child;
+pub mod clock;
 pub mod config;
 pub mod converge;
 mod crash;
+pub mod ctl;
 pub mod deadman;
 pub mod dhcp;
+pub mod drain;
 pub mod files;
 pub mod firewall;
 pub mod haproxy;
@@ -17,6 +20,7 @@ pub mod keepalived;
 pub mod keepalivedlvs;
 pub mod kernel;
 pub mod loadbalancers;
+pub mod metrics;
 pub mod owner;
 pub mod plan;
 pub mod programs;

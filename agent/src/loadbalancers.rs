@@ -172,11 +172,19 @@ pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// The process id of a load balancer's haproxy (its master), as its pid file has it.
+#[must_use]
+pub fn master(base: &Path, id: &LbId) -> Option<u32> {
+    pid(&std::fs::read(base.join(id.name().as_str()).join(format!("{id}.pid"))).ok()?)
+}
+
 /// Whether the process of a pid file's first line exists.
 pub(crate) fn is_running(pid_file: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(pid_file);
-    let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
-    pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+    pid(pid_file).is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+}
+
+fn pid(pid_file: &[u8]) -> Option<u32> {
+    String::from_utf8_lossy(pid_file).lines().next().and_then(|line| line.trim().parse().ok())
 }
 
 /// The frontends of a haproxy configuration as Octavia renders it. One without a mode has haproxy's default.

@@ -4,8 +4,10 @@
 //! the end of duplicate address detection), so every gate between a registration and its announcement is
 //! judged here each time, and each closed gate says why in words an operator can act on.
 
+mod drain;
 mod own;
 
+pub use drain::closed as drained;
 pub use own::{Announcements, own, routed};
 
 use std::{
@@ -13,12 +15,12 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use bgp::{Announcement, Audience, Family, PeerId};
+use bgp::{Announcement, Attributes, Audience, Family, PeerId};
 use ipnet::IpNet;
 use netns::Mac;
 
 use crate::{
-    config::{Announce, Config, Role, Topology},
+    config::{Announce, Config, Role, Topology, VipConfig},
     firewall,
     plan::{Address, Device, Path, RouteKey, Rule, Want, WantAnnounced, WantNic},
     state::{Change, Desired, Frontend, HostRoute, NetworkPlug, Plug, Registration, Server, VipMode},
@@ -52,6 +54,8 @@ pub struct Policy {
     pub allowed_nexthops: Option<Vec<IpNet>>,
     /// The peers there are.
     pub peers: Vec<PeerId>,
+    /// What the VIPs of some prefixes are announced with.
+    pub vips: Vec<VipConfig>,
 }
 
 impl Policy {
@@ -69,7 +73,15 @@ impl Policy {
             allowed_prefixes: distributor.allowed_prefixes.clone(),
             allowed_nexthops: Some(distributor.allowed_nexthops.clone()).filter(|n| !n.is_empty()),
             peers: config.bgp.iter().flat_map(|b| &b.peers).map(|p| p.peer.id.clone()).collect(),
+            vips: config.bgp.iter().flat_map(|b| b.vips.clone()).collect(),
         }
+    }
+
+    /// What a VIP is announced with: the longest prefix that contains it decides.
+    fn attributes(&self, vip: IpAddr) -> Attributes {
+        let containing = self.vips.iter().filter(|config| config.prefix.contains(&vip));
+        let longest = containing.max_by_key(|config| config.prefix.prefix_len());
+        longest.map(|config| config.attributes.clone()).unwrap_or_default()
     }
 }
 
@@ -167,7 +179,7 @@ pub fn kernel(desired: &Desired, facts: &Facts, policy: &Policy) -> Want {
         want.addresses.extend(own.map(|f| Address { device: nic, ip: f.ip, length: f.subnet.prefix_len() }));
         match plug.mode {
             VipMode::Interface => on_nic(plug, policy, &mut want),
-            VipMode::Anycast | VipMode::Noarp => on_lo(plug, facts, &mut want),
+            VipMode::Anycast | VipMode::Noarp => on_lo(plug, desired, facts, &mut want),
         }
     }
     let mut networks: Vec<_> = desired.networks.values().collect();
@@ -248,10 +260,11 @@ fn on_nic(plug: &Plug, policy: &Policy, want: &mut Want) {
 }
 
 /// The VIP on `lo`, its replies by table 1 through the front-end network. The VIP's own subnet is never
-/// on-link: the other amphorae of that subnet are reached through the fabric like everybody else.
-fn on_lo(plug: &Plug, facts: &Facts, want: &mut Want) {
+/// on-link: the other amphorae of that subnet are reached through the fabric like everybody else. One that is drained is
+/// nowhere, and the rest of its plug stays for its return.
+fn on_lo(plug: &Plug, desired: &Desired, facts: &Facts, want: &mut Want) {
     want.silent = true;
-    for vip in &plug.vips {
+    for vip in plug.vips.iter().filter(|v| !desired.is_drained(v.ip)) {
         want.addresses.insert(Address::vip(vip.ip));
         want.rules.insert(Rule { from: vip.ip, table: table_of(plug) });
     }
@@ -294,6 +307,7 @@ pub fn announced(
     if !contains(&policy.allowed_prefixes, vip) {
         return Err(format!("{vip} is outside [distributor] allowed_prefixes"));
     }
+    let depreferred = drain::gate(registration.vip, desired)?;
     if let Some(peer) = registration.peer.as_ref().filter(|p| !policy.peers.contains(p)) {
         return Err(format!("peer {peer} is not configured any more; add [bgp_peer:{peer}] or register anew"));
     }
@@ -317,6 +331,8 @@ pub fn announced(
             None => format!("{nexthop} is in no front-end subnet of this amphora; set [distributor] allowed_nexthops"),
         });
     }
+    let attributes = policy.attributes(vip);
+    let attributes = if depreferred { drain::less_preferred(attributes) } else { attributes };
     Ok(WantAnnounced {
         announcement: Announcement {
             prefix: registration.vip,
@@ -325,7 +341,7 @@ pub fn announced(
                 Some(peer) => Audience::Peers([peer.clone()].into()),
                 None => Audience::All,
             },
-            communities: Vec::new(),
+            attributes,
         },
         here,
     })

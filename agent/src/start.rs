@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,16 +21,19 @@ use crate::{
     crash,
     deadman::{self, Lock},
     dhcp,
+    drain::Drains,
     haproxy::Haproxy,
     health::{self, Health, Leaver, stopping::Stopping},
     heartbeat::Heartbeats,
     interfaces::import,
     kernel::{Kernel, NAMESPACE},
+    metrics::{Sources as Metered, http::Requests},
     owner::Owner,
     programs, prometheus,
     reload::{ReloadError, Running, SetDebug},
     resolve::{self, Facts, Policy},
     server::{
+        local,
         serve::{self, Limits},
         tls::{Reloader, TlsError},
     },
@@ -117,12 +123,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     if first {
         take_over(&config, &kernel, &owner).await?;
     }
-    // Durable, so that another topology in the configuration is not taken for what they were plugged with.
-    let policy = Policy::of(&config);
-    let complete = move |d: &Desired| Ok(resolve::completed(d, &policy));
-    if let Err(error) = owner.commit(complete).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "who holds the VIPs could not be made durable");
-    }
+    complete(&config, &owner).await;
 
     let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
@@ -157,6 +158,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         Health::new(running.subscribe(), desired, kernel.clone(), progress.clone(), &services, stopping, judged);
     let mut health = tokio::spawn(health.run());
 
+    let (drains, draining) = Drains::new(owner.clone(), progress.clone(), kernel.clone(), running.subscribe());
+    let mut drains = tokio::spawn(drains.run());
+
     let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
@@ -169,6 +173,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         speaker: view,
         haproxy: Haproxy::new(services.clone(), inside, Some(leaver)),
         gates,
+        drains: draining,
         services: services.clone(),
         policy: Arc::new(Policy::of(&config)),
         default_mode: config.distributor.vip_mode,
@@ -178,12 +183,13 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         server_cert: config.api.server_cert.as_path().into(),
         versions: Versions::default(),
         running: running.clone(),
+        metrics: Metered { requests: Requests::default(), heartbeats: heartbeats.monitor(), tls: reloader.clone() },
     });
     if config.distributor.role == Role::Amphora {
         tokio::spawn(prometheus::keep_running(services));
     }
     let stop = CancellationToken::new();
-    let mut server = tokio::spawn(serve::serve(listener, reloader, router, limits, stop.clone()));
+    let mut server = tokio::spawn(serve_both(listener, reloader, router, limits, stop.clone()));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
     loop {
         tokio::select! {
@@ -191,6 +197,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(running.clone()),
             _ = &mut converge => return Err(StartError::Task("converging")),
+            _ = &mut drains => return Err(StartError::Task("draining")),
             _ = &mut health => return Err(StartError::Task("health")),
             _ = &mut server => return Err(StartError::Task("serving")),
             () = keeper_ended(&mut keeper) => return Err(StartError::Task("speaker's")),
@@ -203,6 +210,27 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let _ = server.await; // its panic is reported by the hook
     heartbeats.part().await;
     Ok(())
+}
+
+/// Serves the network, and root on the UNIX socket if there can be one: the controller needs none of it.
+async fn serve_both(
+    listener: TcpListener,
+    reloader: Arc<Reloader>,
+    router: axum::Router,
+    limits: impl Fn() -> Limits + Clone + Send + Sync + 'static,
+    stop: CancellationToken,
+) {
+    let back_door = match local::listen(Path::new(local::SOCKET)) {
+        Ok(listener) => Some(tokio::spawn(local::serve(listener, router.clone(), limits.clone(), stop.clone()))),
+        Err(error) => {
+            tracing::error!(%error, "amphoractl will not work: the API cannot listen on {}", local::SOCKET);
+            None
+        }
+    };
+    serve::serve(listener, reloader, router, limits, stop).await;
+    if let Some(back_door) = back_door {
+        let _ = back_door.await; // its panic is reported by the hook
+    }
 }
 
 /// What a Python agent has plugged becomes the state of an agent that has none, and what it has put into the kernel for
@@ -221,6 +249,16 @@ async fn take_over(config: &Config, kernel: &Kernel, owner: &Owner) -> Result<()
     tracing::info!(plugs = changes.len(), "taken over from the agent that was here before");
     let committed = owner.commit(move |_| Ok(changes.clone())).await;
     committed.map(drop).map_err(|e| StartError::TakeOver(std::io::Error::other(e)))
+}
+
+/// Says of the plugs of an older release's state who holds their VIPs. Durable, so that another topology in the
+/// configuration is not taken for what they were plugged with.
+async fn complete(config: &Config, owner: &Owner) {
+    let policy = Policy::of(config);
+    let complete = move |d: &Desired| Ok(resolve::completed(d, &policy));
+    if let Err(error) = owner.commit(complete).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "who holds the VIPs could not be made durable");
+    }
 }
 
 /// Whoever runs haproxy and keepalived.

@@ -6,11 +6,11 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use gobgp_proto::v4::{
-    self, Attribute, CommunitiesAttribute, IpAddressPrefix, LargeCommunitiesAttribute, MpReachNlriAttribute,
-    NextHopAttribute, OriginAttribute, attribute::Attr,
+    self, Attribute, CommunitiesAttribute, IpAddressPrefix, LargeCommunitiesAttribute, LocalPrefAttribute,
+    MpReachNlriAttribute, MultiExitDiscAttribute, NextHopAttribute, OriginAttribute, attribute::Attr,
 };
 
-use crate::{Advertised, Announcement, Community, Family, NextHop, PeerId, Prefix, tag};
+use crate::{Advertised, Announcement, Attributes, Community, Family, NextHop, PeerId, Prefix, tag};
 
 const ORIGIN_IGP: u32 = 0;
 
@@ -51,12 +51,13 @@ fn next_hop(prefix: Prefix, next_hop: IpAddr) -> Attr {
 }
 
 pub(crate) fn announce(what: &Announcement) -> v4::Path {
-    let mut communities: Vec<u32> = what.communities.iter().map(|c| c.0).collect();
-    communities.sort_unstable();
-    communities.dedup();
-    let marks = tag::write(&what.audience);
+    let said = &what.attributes;
+    let communities: Vec<u32> = said.communities.iter().map(|c| c.0).collect();
+    let marks = [tag::write(&what.audience), tag::write_attributes(said)].concat();
     let mut attributes =
         vec![Attr::Origin(OriginAttribute { origin: ORIGIN_IGP }), next_hop(what.prefix, what.next_hop.address())];
+    attributes.extend(said.med.map(|med| Attr::MultiExitDisc(MultiExitDiscAttribute { med })));
+    attributes.extend(said.local_pref.map(|local_pref| Attr::LocalPref(LocalPrefAttribute { local_pref })));
     if !communities.is_empty() {
         attributes.push(Attr::Communities(CommunitiesAttribute { communities }));
     }
@@ -86,7 +87,10 @@ fn path(prefix: Prefix, attributes: Vec<Attr>, is_withdraw: bool) -> v4::Path {
 struct Parts {
     origin: Option<u32>,
     next_hop: Option<NextHop>,
-    communities: Vec<Community>,
+    /// With `prepend` still 0: [`Parts::as_path`] or the marks have it.
+    attributes: Attributes,
+    /// The ASes of `AS_PATH`, if there is one.
+    as_path: Option<usize>,
     marks: Vec<v4::LargeCommunity>,
     unknown: bool,
 }
@@ -99,12 +103,16 @@ fn parts(path: &v4::Path) -> Parts {
             Some(Attr::Origin(a)) => parts.origin = Some(a.origin),
             Some(Attr::NextHop(a)) => parts.next_hop = host(&a.next_hop),
             Some(Attr::MpReach(a)) => parts.next_hop = a.next_hops.first().and_then(|text| host(text)),
-            Some(Attr::Communities(a)) => parts.communities = a.communities.iter().map(|c| Community(*c)).collect(),
+            Some(Attr::AsPath(a)) => parts.as_path = Some(a.segments.iter().map(|s| s.numbers.len()).sum()),
+            Some(Attr::MultiExitDisc(a)) => parts.attributes.med = Some(a.med),
+            Some(Attr::LocalPref(a)) => parts.attributes.local_pref = Some(a.local_pref),
+            Some(Attr::Communities(a)) => {
+                parts.attributes.communities = a.communities.iter().copied().map(Community).collect();
+            }
             Some(Attr::LargeCommunities(a)) => parts.marks.clone_from(&a.communities),
             None => parts.unknown = true,
         }
     }
-    parts.communities.sort_unstable();
     parts
 }
 
@@ -115,28 +123,36 @@ pub(crate) fn prefix(path: &v4::Path) -> Option<Prefix> {
 
 /// Whether it takes the peers' names to read this path.
 pub(crate) fn names_peers(path: &v4::Path) -> bool {
-    tag::read(&parts(path).marks, &BTreeMap::new()).is_err()
+    tag::read(&tag::split(&parts(path).marks).0, &BTreeMap::new()).is_err()
 }
 
 /// A path of the speaker's own table, or why it is not one of ours.
 pub(crate) fn read(path: &v4::Path, names: &BTreeMap<u32, PeerId>) -> Result<Announcement, String> {
     let parts = parts(path);
     let prefix = prefix(path).ok_or("not a host route")?;
-    if parts.unknown || parts.origin != Some(ORIGIN_IGP) {
+    if parts.unknown || parts.origin != Some(ORIGIN_IGP) || parts.as_path.is_some() {
         return Err("has attributes we never set".to_owned());
+    }
+    let (audience, of_attributes) = tag::split(&parts.marks);
+    let attributes = Attributes { prepend: tag::read_prepend(&of_attributes), ..parts.attributes };
+    if tag::write_attributes(&attributes) != of_attributes {
+        return Err("has marks that contradict its attributes".to_owned());
     }
     Ok(Announcement {
         prefix,
         next_hop: parts.next_hop.ok_or("has no next hop of its own")?,
-        audience: tag::read(&parts.marks, names)?,
-        communities: parts.communities,
+        audience: tag::read(&audience, names)?,
+        attributes,
     })
 }
 
 /// A path as a peer is sent it.
 pub(crate) fn read_advertised(path: &v4::Path) -> Option<Advertised> {
     let parts = parts(path);
-    Some(Advertised { prefix: prefix(path)?, next_hop: parts.next_hop?, communities: parts.communities })
+    // Our AS is there once for every external peer, and not at all for an internal one.
+    let prepend = u8::try_from(parts.as_path.unwrap_or_default().saturating_sub(1)).unwrap_or(u8::MAX);
+    let attributes = Attributes { prepend, ..parts.attributes };
+    Some(Advertised { prefix: prefix(path)?, next_hop: parts.next_hop?, attributes })
 }
 
 #[cfg(test)]
@@ -149,7 +165,12 @@ mod tests {
             prefix: Prefix::try_from(prefix.parse::<IpAddr>().unwrap()).unwrap(),
             next_hop: NextHop::try_from(next_hop.parse::<IpAddr>().unwrap()).unwrap(),
             audience: Audience::All,
-            communities: vec!["64512:1".parse().unwrap(), "65535:0".parse().unwrap()],
+            attributes: Attributes {
+                communities: ["64512:1", "65535:0"].map(|c| c.parse().unwrap()).into(),
+                med: Some(0),
+                local_pref: Some(0),
+                prepend: 11,
+            },
         }
     }
 
@@ -159,6 +180,8 @@ mod tests {
             [("203.0.113.7", "192.0.2.9"), ("2001:db8::7", "2001:db8:1::9"), ("203.0.113.7", "2001:db8:1::9")]
         {
             let said = announcement(prefix, next_hop);
+            let plain = Announcement { attributes: Attributes::default(), ..said.clone() };
+            assert_eq!(read(&announce(&plain), &BTreeMap::new()), Ok(plain));
             let path = announce(&said);
             assert_eq!(read(&path, &BTreeMap::new()).as_ref(), Ok(&said));
             let v3 = gobgp_proto::v3::Destination { prefix: String::new(), paths: vec![crate::v3::path_to_v3(&path)] };
@@ -180,5 +203,8 @@ mod tests {
         let mut incomplete = ours.clone();
         incomplete.pattrs[0] = Attribute { attr: Some(Attr::Origin(OriginAttribute { origin: 2 })) };
         assert!(read(&incomplete, &names).is_err());
+        let mut without_med = ours.clone();
+        without_med.pattrs.retain(|a| !matches!(a.attr, Some(Attr::MultiExitDisc(_))));
+        assert!(read(&without_med, &names).is_err(), "the marks say it has one");
     }
 }

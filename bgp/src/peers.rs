@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use gobgp_proto::v4::{
-    self, AfiSafi, AfiSafiConfig, EbgpMultihop, GracefulRestart, MpGracefulRestart, MpGracefulRestartConfig, PeerConf,
-    Timers, TimersConfig, Transport, TtlSecurity,
+    self, AfiSafi, AfiSafiConfig, BfdPeerConfig, EbgpMultihop, GracefulRestart, MpGracefulRestart,
+    MpGracefulRestartConfig, PeerConf, Timers, TimersConfig, Transport, TtlSecurity,
 };
 
 use crate::{Distance, Error, Peer, PeerId, RestartTime, client::Client, path, tag};
@@ -25,6 +25,8 @@ pub struct PeerDiff {
     pub removed: Vec<IpAddr>,
     /// Sessions nothing was sent about.
     pub kept: Vec<PeerId>,
+    /// Of all there are now, those that shall have BFD and have none: gobgpd is older than 4.6.
+    pub without_bfd: Vec<PeerId>,
 }
 
 /// The name and the local address stand in the description: gobgp has no field for the one, and
@@ -94,7 +96,24 @@ fn want(peer: &Peer, graceful_restart: Option<RestartTime>) -> v4::Peer {
         }),
         afi_safis: families.iter().map(afi_safi).collect(),
         state: None,
+        bfd: peer.bfd.map(bfd),
     }
+}
+
+fn bfd(bfd: crate::Bfd) -> BfdPeerConfig {
+    let interval = u32::try_from(bfd.interval.as_micros()).unwrap_or(u32::MAX);
+    BfdPeerConfig {
+        enabled: true,
+        desired_minimum_tx_interval: interval,
+        required_minimum_receive: interval,
+        detection_multiplier: bfd.multiplier.get().into(),
+    }
+}
+
+/// Whether a neighbor is as it shall be. BFD does not count where gobgpd has none, and says so by leaving it out.
+fn is_as_wanted(held: &v4::Peer, wanted: &v4::Peer) -> bool {
+    let bfd = wanted.bfd.filter(|_| held.bfd.is_some());
+    settings(held) == settings(&v4::Peer { bfd, ..wanted.clone() })
 }
 
 /// The settings alone, with what the daemon adds or changes by itself taken out.
@@ -116,6 +135,7 @@ fn settings(peer: &v4::Peer) -> v4::Peer {
             .map(|g| GracefulRestart { local_restarting: false, ..g }),
         afi_safis,
         state: None,
+        bfd: peer.bfd.filter(|bfd| bfd.enabled),
     }
 }
 
@@ -150,7 +170,7 @@ pub(crate) async fn set(
     for peer in peers {
         let mut wanted = want(peer, graceful_restart);
         let held = have.get(&peer.address);
-        if held.is_some_and(|held| settings(held) == settings(&wanted)) {
+        if held.is_some_and(|held| is_as_wanted(held, &wanted)) {
             diff.kept.push(peer.id.clone());
             continue;
         }
@@ -166,6 +186,12 @@ pub(crate) async fn set(
             diff.added.push(peer.id.clone());
         }
         client.add_peer(wanted).await.map_err(named)?;
+    }
+    if peers.iter().any(|peer| peer.bfd.is_some()) {
+        let without = client.list_peers(false).await?.into_iter().filter(|peer| peer.bfd.is_none());
+        let without: Vec<_> = without.filter_map(|peer| peer.conf?.neighbor_address.parse::<IpAddr>().ok()).collect();
+        let lacks = |peer: &&Peer| peer.bfd.is_some() && without.contains(&peer.address);
+        diff.without_bfd = peers.iter().filter(lacks).map(|peer| peer.id.clone()).collect();
     }
     Ok(diff)
 }

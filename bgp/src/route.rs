@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Community, Invalid, PeerId};
+use crate::{Attributes, Invalid, PeerId};
 
 /// Whom an announcement is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,13 +109,16 @@ pub struct Announcement {
     pub next_hop: NextHop,
     /// Who hears of it.
     pub audience: Audience,
-    /// Communities the peers see; sorted.
-    pub communities: Vec<Community>,
+    /// What its peers see on it, besides what all of a peer's routes carry ([`crate::Peer::attributes`]).
+    pub attributes: Attributes,
 }
 
 impl Announcement {
-    /// That next hop and prefix fit together; [`crate::Speaker::apply`] checks it too.
+    /// That its parts fit together and can be sent; [`crate::Speaker::apply`] checks it too.
     pub fn check(&self) -> Result<(), Invalid> {
+        if self.attributes.prepend > Attributes::MAX_PREPEND {
+            return Err(Invalid::Prepend(self.attributes.prepend));
+        }
         match (self.prefix.address(), self.next_hop.address()) {
             (IpAddr::V6(_), IpAddr::V4(_)) => Err(Invalid::NextHopFamily(self.prefix, self.next_hop)),
             _ => Ok(()),

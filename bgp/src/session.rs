@@ -1,6 +1,7 @@
 //! Sessions as gobgpd sees them.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
@@ -41,6 +42,41 @@ impl SessionState {
     }
 }
 
+/// The state of a neighbor's BFD session (RFC 5880 section 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BfdState {
+    /// The speaker has no BFD: gobgpd before 4.6.
+    Unsupported,
+    /// Not asked for.
+    Off,
+    /// The peer holds it down on purpose.
+    AdminDown,
+    /// Nothing is heard of the peer.
+    Down,
+    /// The peer is heard and does not hear us yet.
+    Init,
+    /// Either hears the other.
+    Up,
+}
+
+impl BfdState {
+    fn parse(config: Option<v4::BfdPeerConfig>, state: Option<v4::BfdPeerState>) -> Self {
+        use v4::BfdSessionState as Said;
+        match config {
+            None => return Self::Unsupported,
+            Some(config) if !config.enabled => return Self::Off,
+            Some(_) => {}
+        }
+        match Said::try_from(state.unwrap_or_default().session_state).unwrap_or_default() {
+            Said::Unspecified | Said::Down => Self::Down,
+            Said::AdminDown => Self::AdminDown,
+            Said::Init => Self::Init,
+            Said::Up => Self::Up,
+        }
+    }
+}
+
 /// One neighbor's session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Session {
@@ -73,12 +109,16 @@ pub struct Session {
     pub accepted: u64,
     /// Routes we send it.
     pub advertised: u64,
+    /// The same by address family, of those both sides offered.
+    pub advertised_by_family: BTreeMap<Family, u64>,
     /// UPDATE messages sent since the session's neighbor was made.
     pub updates_sent: u64,
     /// NOTIFICATION messages it sent us: each one ended a session.
     pub notifications_received: u64,
     /// NOTIFICATION messages we sent it.
     pub notifications_sent: u64,
+    /// Its BFD session.
+    pub bfd: BfdState,
 }
 
 /// `None` for a neighbor without an address, which this crate never makes.
@@ -110,7 +150,13 @@ pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
     // All of 3.x counts the End-of-RIB marker of each family as a route, if there is one.
     let end_of_rib =
         api == ApiVersion::V3 && restart_time.is_some() && peer.graceful_restart.is_some_and(|g| g.enabled);
-    let markers = if end_of_rib { families.len() as u64 } else { 0 };
+    let marker = u64::from(end_of_rib);
+    let advertised = |family: Family| -> u64 {
+        let of = |a: &&v4::AfiSafi| a.config.and_then(|c| path::parse_family(c.family?)) == Some(family);
+        let said = peer.afi_safis.iter().find(of).and_then(|a| a.state.as_ref()).map_or(0, |s| s.advertised);
+        said.saturating_sub(marker)
+    };
+    let advertised_by_family: BTreeMap<_, _> = families.iter().map(|family| (*family, advertised(*family))).collect();
     let messages = state.messages.unwrap_or_default();
     let (sent, received) = (messages.sent.unwrap_or_default(), messages.received.unwrap_or_default());
     Some(Session {
@@ -127,10 +173,12 @@ pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
         peer_restart_time: restart_time.filter(|_| up),
         received: count(|s| s.received),
         accepted: count(|s| s.accepted),
-        advertised: if up { count(|s| s.advertised).saturating_sub(markers) } else { 0 },
+        advertised: advertised_by_family.values().sum(),
+        advertised_by_family,
         updates_sent: sent.update,
         notifications_received: received.notification,
         notifications_sent: sent.notification,
+        bfd: BfdState::parse(peer.bfd, state.bfd_state),
     })
 }
 

@@ -11,7 +11,7 @@ use gobgp_proto::v4::{self, ListPathRequest, TableLookupPrefix};
 use serde::Serialize;
 
 use crate::{
-    Announcement, ApiVersion, Asn, Community, Error, Event, Family, NextHop, Peer, PeerDiff, PeerId, Prefix,
+    Announcement, ApiVersion, Asn, Attributes, Error, Event, Family, NextHop, Peer, PeerDiff, PeerId, Prefix,
     RestartTime, Session, client::Client, path, peers, policy, session,
 };
 
@@ -70,9 +70,9 @@ pub struct Advertised {
     pub prefix: Prefix,
     /// Its next hop on the wire.
     pub next_hop: NextHop,
-    /// Its communities on the wire.
+    /// Its attributes on the wire, the peer's own among them.
     #[serde(skip)]
-    pub communities: Vec<Community>,
+    pub attributes: Attributes,
 }
 
 /// A running gobgpd. Cheap to clone.

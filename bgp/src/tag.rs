@@ -4,15 +4,25 @@
 //! [`crate::policy`] lets a peer have those paths alone that carry its mark, and takes the marks
 //! off. The global administrator is 0, which RFC 7607 reserves: no operator's own community can be
 //! taken for a mark, and a mark that ever leaked would be nobody's.
+//!
+//! What a path cannot say itself is said by marks as well: its prepends, which are for external
+//! peers alone, and that it has a MED or `LOCAL_PREF` of its own, which policies cannot see.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use gobgp_proto::v4::LargeCommunity;
 
-use crate::{Audience, Invalid, Peer, PeerId};
+use crate::{Attributes, Audience, Distance, Invalid, Peer, PeerId};
 
 const ADMINISTRATOR: u32 = 0;
+/// Marks of an audience.
 const FUNCTION: u32 = 179;
+/// Marks of attributes: each is one bit of a number.
+const ATTRIBUTES: u32 = 180;
+/// The prepends a mark stands for; they add up.
+pub(crate) const PREPENDS: [u8; 4] = [1, 2, 4, 8];
+const OWN_MED: u8 = 16;
+const OWN_LOCAL_PREF: u8 = 32;
 /// The mark every peer listens to.
 const ALL: u32 = 0;
 
@@ -21,6 +31,28 @@ fn mark(peer: &PeerId) -> u32 {
     let hash =
         peer.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     if hash == ALL { 1 } else { hash }
+}
+
+fn of_attributes(bit: u8) -> LargeCommunity {
+    LargeCommunity { global_admin: ADMINISTRATOR, local_data1: ATTRIBUTES, local_data2: bit.into() }
+}
+
+/// The marks that stand beside a path's attributes.
+pub(crate) fn write_attributes(attributes: &Attributes) -> Vec<LargeCommunity> {
+    let own = |has: bool, bit| has.then_some(bit);
+    let own = [own(attributes.med.is_some(), OWN_MED), own(attributes.local_pref.is_some(), OWN_LOCAL_PREF)];
+    let prepends = PREPENDS.into_iter().filter(|bit| attributes.prepend & bit != 0);
+    prepends.chain(own.into_iter().flatten()).map(of_attributes).collect()
+}
+
+/// A path's marks: those of its audience, or nobody's, and those of its attributes.
+pub(crate) fn split(marks: &[LargeCommunity]) -> (Vec<LargeCommunity>, Vec<LargeCommunity>) {
+    marks.iter().partition(|c| c.global_admin != ADMINISTRATOR || c.local_data1 != ATTRIBUTES)
+}
+
+/// The prepends that marks of attributes stand for.
+pub(crate) fn read_prepend(marks: &[LargeCommunity]) -> u8 {
+    PREPENDS.into_iter().filter(|bit| marks.contains(&of_attributes(*bit))).sum()
 }
 
 fn community(mark: u32) -> LargeCommunity {
@@ -59,9 +91,24 @@ pub(crate) fn pattern_all() -> String {
     format!("^{ADMINISTRATOR}:{FUNCTION}:{ALL}$")
 }
 
-/// The expression that matches every mark.
-pub(crate) fn pattern_any() -> String {
-    format!("^{ADMINISTRATOR}:{FUNCTION}:.*$")
+/// The expressions that match every mark.
+pub(crate) fn patterns_any() -> Vec<String> {
+    [FUNCTION, ATTRIBUTES].map(|function| format!("^{ADMINISTRATOR}:{function}:.*$")).into()
+}
+
+/// The expression that matches the mark for this many prepends, one of [`PREPENDS`].
+pub(crate) fn pattern_prepend(times: u8) -> String {
+    format!("^{ADMINISTRATOR}:{ATTRIBUTES}:{times}$")
+}
+
+/// The expression that matches a path with a MED of its own.
+pub(crate) fn pattern_own_med() -> String {
+    format!("^{ADMINISTRATOR}:{ATTRIBUTES}:{OWN_MED}$")
+}
+
+/// The expression that matches a path with a `LOCAL_PREF` of its own.
+pub(crate) fn pattern_own_local_pref() -> String {
+    format!("^{ADMINISTRATOR}:{ATTRIBUTES}:{OWN_LOCAL_PREF}$")
 }
 
 /// An expression as we write it: 3.x gives back one more anchor at either end.
@@ -81,6 +128,15 @@ pub fn check_peers(peers: &[Peer]) -> Result<(), Invalid> {
     for peer in peers {
         if peer.families.is_empty() {
             return Err(Invalid::NoFamily(peer.id.clone()));
+        }
+        if peer.attributes.prepend > Attributes::MAX_PREPEND {
+            return Err(Invalid::Prepend(peer.attributes.prepend));
+        }
+        if peer.bfd.is_some() && matches!(peer.distance, Distance::Multihop(_)) {
+            return Err(Invalid::BfdMultihop(peer.id.clone()));
+        }
+        if peer.attributes.local_pref == Some(0) {
+            return Err(Invalid::LocalPref(peer.id.clone()));
         }
         if let Some(local) = peer.local_address.filter(|local| local.is_ipv4() != peer.address.is_ipv4()) {
             return Err(Invalid::LocalAddress(peer.id.clone(), local));
@@ -133,7 +189,8 @@ mod tests {
             local_address: None,
             families: vec![crate::Family::Ipv4],
             connect_retry: std::time::Duration::from_secs(5),
-            communities: BTreeSet::new(),
+            bfd: None,
+            attributes: Attributes::default(),
         };
         let (a, b) = (peer("tor-a", "192.0.2.1"), peer("tor-b", "192.0.2.2"));
         assert_eq!(check_peers(&[a.clone(), b.clone()]), Ok(()));

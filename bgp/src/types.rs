@@ -3,11 +3,11 @@
 //! gobgpd accepts nearly anything (host bits, hold times that never come up, passwords it then
 //! cuts), so whatever reaches it has been through one of these types.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, num::NonZeroU8, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroU8, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NextHop, Prefix};
+use crate::{Attributes, NextHop, Prefix};
 
 /// Why a value is not what BGP, or this speaker, can take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,8 +31,8 @@ pub enum Invalid {
     /// RFC 4724 section 3: twelve bits of seconds.
     #[error("a graceful restart time is 1 to 4095 seconds, not {0}")]
     RestartTime(u64),
-    /// Not a community in the `N:N` form.
-    #[error("not a community: two numbers from 0 to 65535, as in 64512:100")]
+    /// Not a community in the `N:N` form, nor by a name of the registry.
+    #[error("not a community: two numbers from 0 to 65535, as in 64512:100, or a name, as in no-export")]
     Community,
     /// An address nobody can be reached at.
     #[error("{0} cannot be a next hop: it must be one host's unicast address")]
@@ -46,12 +46,21 @@ pub enum Invalid {
     /// A session without an address family carries nothing.
     #[error("peer `{0}` has no address family; give it `ipv4`, `ipv6` or both")]
     NoFamily(PeerId),
+    /// gobgp speaks RFC 5881 and not RFC 5883.
+    #[error("peer `{0}` is several hops away, and BFD is for one hop")]
+    BfdMultihop(PeerId),
     /// A TCP connection has both ends in one address family.
     #[error("peer `{0}` cannot be reached from {1}: the other address family")]
     LocalAddress(PeerId, IpAddr),
     /// RFC 5549 lets an IPv6 next hop carry IPv4, not the other way round.
     #[error("{0} cannot have the IPv4 next hop {1}")]
     NextHopFamily(Prefix, NextHop),
+    /// More of our AS in one `AS_PATH` than the speaker can be told.
+    #[error("AS_PATH can be prepended {max} times at most, not {0}", max = crate::Attributes::MAX_PREPEND)]
+    Prepend(u8),
+    /// gobgp's policies take 0 for "leave it".
+    #[error("peer `{0}` cannot have LOCAL_PREF 0; 1 is the least")]
+    LocalPref(PeerId),
     /// Two peers at one address: BGP has one session between two addresses.
     #[error("peers `{0}` and `{1}` have the same address")]
     PeerAddress(PeerId, PeerId),
@@ -221,13 +230,35 @@ pub enum Distance {
     Multihop(NonZeroU8),
 }
 
+/// How a peer's silence is noticed sooner than by the hold time: BFD (RFC 5880) over one hop (RFC 5881).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// From one packet to the next, in either direction: what we send at, and the least we take.
+    pub interval: Duration,
+    /// So many of our packets may be missing before the peer takes us for gone. We go by its own number.
+    pub multiplier: NonZeroU8,
+}
+
 /// A standard community (RFC 1997).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Community(pub u32);
 
+/// The names of IANA's registry that routers have too (RFC 1997, RFC 3765, RFC 7999, RFC 8326).
+const WELL_KNOWN: [(&str, u32); 6] = [
+    ("graceful-shutdown", 0xffff_0000),
+    ("blackhole", 0xffff_029a),
+    ("no-export", 0xffff_ff01),
+    ("no-advertise", 0xffff_ff02),
+    ("no-export-subconfed", 0xffff_ff03),
+    ("no-peer", 0xffff_ff04),
+];
+
 impl FromStr for Community {
     type Err = Invalid;
     fn from_str(s: &str) -> Result<Self, Invalid> {
+        if let Some((_, number)) = WELL_KNOWN.iter().find(|(name, _)| *name == s) {
+            return Ok(Self(*number));
+        }
         let (high, low) = s.split_once(':').ok_or(Invalid::Community)?;
         let part = |p: &str| p.parse::<u16>().map_err(|_| Invalid::Community);
         Ok(Self(u32::from(part(high)?) << 16 | u32::from(part(low)?)))
@@ -286,8 +317,11 @@ pub struct Peer {
     pub families: Vec<Family>,
     /// Pause between attempts.
     pub connect_retry: Duration,
-    /// What every route sent to it carries, besides the route's own.
-    pub communities: BTreeSet<Community>,
+    /// Not across routers ([`Distance::Multihop`]). gobgpd before 4.6 has none: the session is then without.
+    pub bfd: Option<Bfd>,
+    /// What every route sent to it carries besides the route's own. Communities and prepends of both
+    /// add up; where a route has a MED or `LOCAL_PREF`, it stands.
+    pub attributes: Attributes,
 }
 
 #[cfg(test)]

@@ -32,7 +32,10 @@ fn unwrap_nlri(any: &Any) -> v4::Nlri {
 fn wrap_attribute(attribute: &v4::Attribute) -> Option<Any> {
     Some(match attribute.attr.as_ref()? {
         Attr::Origin(a) => wrap("OriginAttribute", a),
+        Attr::AsPath(a) => wrap("AsPathAttribute", a),
         Attr::NextHop(a) => wrap("NextHopAttribute", a),
+        Attr::MultiExitDisc(a) => wrap("MultiExitDiscAttribute", a),
+        Attr::LocalPref(a) => wrap("LocalPrefAttribute", a),
         Attr::Communities(a) => wrap("CommunitiesAttribute", a),
         Attr::LargeCommunities(a) => wrap("LargeCommunitiesAttribute", a),
         Attr::MpReach(a) => {
@@ -51,7 +54,10 @@ fn unwrap_attribute(any: &Any) -> v4::Attribute {
     };
     let attr = unwrap(any, "OriginAttribute")
         .map(Attr::Origin)
+        .or_else(|| unwrap(any, "AsPathAttribute").map(Attr::AsPath))
         .or_else(|| unwrap(any, "NextHopAttribute").map(Attr::NextHop))
+        .or_else(|| unwrap(any, "MultiExitDiscAttribute").map(Attr::MultiExitDisc))
+        .or_else(|| unwrap(any, "LocalPrefAttribute").map(Attr::LocalPref))
         .or_else(|| unwrap(any, "CommunitiesAttribute").map(Attr::Communities))
         .or_else(|| unwrap(any, "LargeCommunitiesAttribute").map(Attr::LargeCommunities))
         .or_else(|| unwrap(any, "MpReachNLRIAttribute").map(mp_reach).map(Attr::MpReach));
@@ -106,6 +112,7 @@ pub(crate) fn peer_from_v3(peer: v3::Peer) -> v4::Peer {
         local_cap: s.local_cap.iter().map(capability).collect(),
         router_id: s.router_id,
         disconnect_message: String::new(), // v3 does not say
+        bfd_state: None,
     };
     v4::Peer {
         conf: peer.conf,
@@ -116,6 +123,7 @@ pub(crate) fn peer_from_v3(peer: v3::Peer) -> v4::Peer {
         graceful_restart: peer.graceful_restart,
         afi_safis: peer.afi_safis,
         ttl_security: peer.ttl_security,
+        bfd: None, // v3 has none
     }
 }
 

@@ -35,6 +35,7 @@ pub use neighbour::Neighbour;
 pub use network::Network;
 pub use route::{NewRoute, Route};
 pub use rule::{NewRule, Rule};
+pub use sock_diag::Connection;
 pub use sysctl::{before_silence, is_silent, silence, unsilence};
 pub use watch::{Change, Signal};
 

@@ -145,7 +145,7 @@ impl Fabric {
             Some((segment, _)) => (segment, PEERING),
             None => (&self.management, MANAGEMENT),
         };
-        segment.plug(&node, TOR_PEERING_NIC, None)?;
+        let port = segment.plug(&node, TOR_PEERING_NIC, None)?;
         up(&node, TOR_PEERING_NIC, &network.on_nic(tor_host(index)))?;
         for family in [Family::V4, Family::V6] {
             route(&node, CLIENT.of(family), &[transit(index).host(1).of(family)])?;
@@ -153,7 +153,7 @@ impl Fabric {
                 route(&node, MANAGEMENT.of(family), &[PEERING.host(PEERING_ROUTER_HOST).of(family)])?;
             }
         }
-        let mut tor = Tor::new(node, index, tor.clone(), options.multihop);
+        let mut tor = Tor::new(node, index, tor.clone(), options.multihop, port);
         tor.start(options.amphora_as, options.amphorae)?;
         self.tors.push(tor);
         Ok(())

@@ -2,7 +2,9 @@
 
 pub mod bird;
 pub mod frr;
+pub mod path;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use crate::node::Node;
 use crate::process::Proc;
 use crate::routes::{RouteWatch, next_hops};
 use crate::wait::wait_for;
+pub use path::Path;
 
 /// The routing daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +52,23 @@ pub struct TorOptions {
     /// Whether it filters as it should: in, only /32 and /128 inside the anycast networks; out, nothing. Without, it
     /// takes everything, and tells everything including its connected networks.
     pub filters: bool,
+    /// Whether it watches the amphorae by BFD: a packet every 300 ms either way, gone after three.
+    pub bfd: bool,
 }
 
 impl TorOptions {
     /// One hop, eBGP from AS 64500, dialled by the amphorae, no password, filtered.
     #[must_use]
     pub fn new(kind: TorKind) -> Self {
-        Self { kind, asn: 64500, neighbours: Neighbours::Range, password: None, ttl_hops: None, filters: true }
+        Self {
+            kind,
+            asn: 64500,
+            neighbours: Neighbours::Range,
+            password: None,
+            ttl_hops: None,
+            filters: true,
+            bfd: false,
+        }
     }
 }
 
@@ -83,12 +96,13 @@ pub struct Tor {
     index: usize,
     options: TorOptions,
     multihop: bool,
+    peering_port: String,
     daemons: Vec<Proc>,
 }
 
 impl Tor {
-    pub(crate) fn new(node: Node, index: usize, options: TorOptions, multihop: bool) -> Self {
-        Self { node, index, options, multihop, daemons: Vec::new() }
+    pub(crate) fn new(node: Node, index: usize, options: TorOptions, multihop: bool, peering_port: String) -> Self {
+        Self { node, index, options, multihop, peering_port, daemons: Vec::new() }
     }
 
     /// Starts the daemons, also once more after they have ended, and waits until they answer.
@@ -130,7 +144,13 @@ impl Tor {
         self.multihop
     }
 
-    /// The daemons: zebra and bgpd, or bird.
+    /// The port of the NIC where it speaks BGP, on that segment's switch.
+    #[must_use]
+    pub fn peering_port(&self) -> &str {
+        &self.peering_port
+    }
+
+    /// The daemons: zebra and bgpd (and bfdd), or bird.
     #[must_use]
     pub fn daemons(&self) -> &[Proc] {
         &self.daemons
@@ -223,6 +243,19 @@ impl Tor {
                 let routes = self.ask(&format!("show route table {table} where source = RTS_BGP"))?;
                 Ok(routes.lines().any(|line| line.starts_with(&format!("{prefix} "))))
             }
+        }
+    }
+
+    /// The paths its neighbours announced `prefix` with, used or not, by next hop; none where there is no route.
+    pub fn paths(&self, prefix: IpNet) -> Result<BTreeMap<IpAddr, Path>> {
+        match self.options.kind {
+            TorKind::Frr => {
+                let family = if prefix.addr().is_ipv6() { "ipv6" } else { "ipv4" };
+                path::of_frr(&self.ask(&format!("show bgp {family} unicast {prefix} json"))?)
+            }
+            // Asked for a prefix it has no route to, birdc ends with an error.
+            TorKind::Bird if !self.has_learned(prefix)? => Ok(BTreeMap::new()),
+            TorKind::Bird => path::of_bird(&self.ask(&format!("show route {prefix} all"))?),
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod active;
+mod attributes;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -70,6 +71,9 @@ fn three_amphorae_serve(test: &str, kind: TorKind, bgp: Bgp, session: Family, go
         assert_eq!(replies, 300, "every reply leaves by the front-end gateway");
         assert_eq!(elsewhere.stop().unwrap().count("").unwrap(), 0, "none by the management network");
     }
+    // These ToRs offer no ADD-PATH, which matters if they are route reflectors: nobody else is of our AS.
+    let why = apis[0].get(&format!("/1.0/distributor/why/{}", vip.v4)).unwrap().success().unwrap().json();
+    assert_eq!(why["notes"].to_string().contains("offers no ADD-PATH"), bgp == Bgp::Internal, "{why}");
 }
 
 /// The six fabrics that cover every pair of ToR, eBGP or iBGP, family of the session, and generation of gobgpd. In two
@@ -269,65 +273,6 @@ fn an_amphora_reaches_another_ones_vip_of_the_same_anycast_subnet_through_the_fa
         // Its own VIP is its own, and the client gets each VIP from the amphora that has it.
         assert_eq!(answers(&fabric, own, 20).answers.keys().collect::<Vec<_>>(), [one.name()]);
         assert_eq!(answers(&fabric, others, 20).answers.keys().collect::<Vec<_>>(), [other.name()]);
-    }
-}
-
-/// The communities a ToR sees on a route, as it writes them.
-fn communities(tor: &Tor, vip: IpAddr) -> String {
-    let route = host_route(vip);
-    match tor.options().kind {
-        TorKind::Frr => {
-            let said: Value =
-                serde_json::from_str(&tor.ask(&format!("show bgp ipv4 unicast {route} json")).unwrap()).unwrap();
-            said["paths"][0]["community"]["string"].as_str().unwrap_or_default().to_owned()
-        }
-        TorKind::Bird => {
-            let said = tor.ask(&format!("show route {route} all")).unwrap();
-            let line = said.lines().find_map(|line| line.trim().strip_prefix("BGP.community:"));
-            line.unwrap_or_default().trim().to_owned()
-        }
-    }
-}
-
-#[test]
-fn each_peer_sees_the_communities_of_its_own_section() {
-    let mut options = Options::new(TorKind::Frr);
-    options.amphorae = 1;
-    options.tors = [(TorKind::Frr, 64500), (TorKind::Bird, 64501)]
-        .map(|(kind, asn)| TorOptions { asn, neighbours: Neighbours::Each(Family::V4), ..TorOptions::new(kind) })
-        .into();
-    let fabric = Fabric::new("communities", &options).unwrap();
-    let (amphora, [frr, bird]) = (&fabric.amphorae[0], &fabric.tors[..]) else { unreachable!("two were asked for") };
-    let configure = |of_frr: &str| {
-        let frr = frr.peer_section(Family::V4) + &format!("communities = {of_frr}\n");
-        let bird = bird.peer_section(Family::V4) + "communities = 64512:200\n";
-        amphora.write_config(&(amphora.distributor_sections() + &frr + &bird)).unwrap();
-    };
-    let vip = addresses::vip(7);
-    configure("64512:101, 64512:100");
-    let mut api = boot(&fabric).remove(0);
-    plug(amphora, &mut api, vip);
-    register(amphora, &mut api, vip, None);
-    for tor in [frr, bird] {
-        wait_routes(tor, vip, &[amphora]);
-    }
-    let vip = IpAddr::from(vip.v4);
-    assert_eq!([frr, bird].map(|tor| communities(tor, vip)), ["64512:100 64512:101", "(64512,200)"]);
-
-    // Another configuration takes effect with the agent's next start; the other peer hears nothing and no route goes.
-    let watches = [frr, bird].map(|tor| tor.watch_routes().unwrap());
-    amphora.stop_agent().unwrap();
-    configure("64512:102");
-    amphora.start_agent(&[]).unwrap();
-    wait_for("the changed peer sees its new community", PATIENCE, || match communities(frr, vip) {
-        now if now == "64512:102" => Ok(()),
-        now => Err(now),
-    })
-    .unwrap();
-    assert_eq!(communities(bird, vip), "(64512,200)");
-    for (tor, watch) in [frr, bird].into_iter().zip(watches) {
-        let gone = watch.so_far().into_iter().find(|event| event.line.starts_with("Deleted"));
-        assert!(gone.is_none(), "{}: {gone:?}", tor.name());
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod active;
+mod bfd;
 
 use std::net::IpAddr;
 

@@ -16,6 +16,7 @@ pub mod info;
 pub mod interface;
 pub mod listeners;
 pub mod loadbalancer;
+pub mod metrics;
 pub mod plug;
 pub mod rules;
 pub mod udp_listener;
@@ -23,7 +24,7 @@ pub mod vrrp;
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use axum::{Router, extract::FromRef, routing::put};
+use axum::{Router, extract::FromRef, middleware::from_fn_with_state, routing::put};
 use netns::{Link, Mac};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -31,9 +32,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     config::Paths,
     converge::{Progress, Report, Unready},
+    drain,
     haproxy::Haproxy,
     health,
     kernel::Kernel,
+    metrics::{Sources, http},
     owner::Owner,
     reload::Running,
     resolve::{self, Policy},
@@ -60,6 +63,8 @@ pub struct App {
     pub kernel: Kernel,
     /// The gates of this amphora's own VIPs, to look at.
     pub gates: health::Watch,
+    /// What is being drained, to look at.
+    pub drains: drain::View,
     /// The speaker, to look at; absent without `[bgp]`.
     pub speaker: Option<View>,
     /// haproxy, keepalived and the like, to be started and stopped.
@@ -83,6 +88,8 @@ pub struct App {
     pub versions: info::Versions,
     /// The configuration, to replace it.
     pub running: Arc<Running>,
+    /// What only metrics read.
+    pub metrics: Sources,
 }
 
 /// What the router holds; every call gets an [`App`] of its moment, so that a new configuration is in effect for the
@@ -105,11 +112,15 @@ impl FromRef<Calls> for App {
 }
 
 impl App {
-    /// Whether a link outside is in use: since the agent started, or by this very connection.
-    pub async fn is_management(&self, link: &Link, connection: IpAddr) -> Result<bool, netns::Error> {
+    /// Whether a link outside is in use: since the agent started, or by this very connection, which came to that address
+    /// of ours. One that came to none (by the UNIX socket) tells nothing, so every link with a global address counts.
+    pub async fn is_management(&self, link: &Link, connection: Option<IpAddr>) -> Result<bool, netns::Error> {
         let known = link.loopback || self.management.contains(&link.index);
-        Ok(known
-            || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && a.ip == connection))
+        let in_use = |a: &netns::Address| match connection {
+            Some(ip) => a.ip == ip,
+            None => a.scope == netns::Scope::Global,
+        };
+        Ok(known || self.kernel.outside().addresses().await?.iter().any(|a| a.index == link.index && in_use(a)))
     }
 
     /// Whether keepalived chooses between this amphora and another.
@@ -194,10 +205,14 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(plug::network::plug_network))
         .routes(routes!(distributor::amphorae::list, distributor::amphorae::register))
         .routes(routes!(distributor::amphorae::unregister))
+        .routes(routes!(distributor::drain::drain))
+        .routes(routes!(distributor::drain::undrain))
         .routes(routes!(distributor::vips::list, distributor::vips::register))
         .routes(routes!(distributor::vips::unregister))
         .routes(routes!(distributor::peers::list))
         .routes(routes!(distributor::why::why))
+        .routes(routes!(distributor::status::status))
+        .routes(routes!(metrics::metrics))
 }
 
 /// The router of all calls; unknown ones get Octavia's 404 and 405.
@@ -206,7 +221,8 @@ pub fn router(app: App) -> Router {
     // To Octavia's router that is an action like any other, and none it knows; here the GET's path would make it a 405.
     let router =
         router.route("/1.0/loadbalancer/{lb_id}/haproxy", put(|| async { Action::parse("haproxy").map(drop) }));
-    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).with_state(Calls(app))
+    let count = from_fn_with_state(app.metrics.requests.clone(), http::count);
+    router.fallback(unknown_url).method_not_allowed_fallback(wrong_method).layer(count).with_state(Calls(app))
 }
 
 /// The OpenAPI document, as it is checked in.

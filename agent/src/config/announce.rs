@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Announce, Gates, Watermarks, reader::Reader};
+use super::{Announce, Gates, LastResort, Watermarks, reader::Reader};
 
 const SECTION: &str = "distributor";
 
@@ -17,14 +17,19 @@ pub(super) fn gates(reader: &mut Reader<'_>) -> Option<Gates> {
     let fall = reader.number(SECTION, "fall", 1_u32, 100);
     let interval = reader.number(SECTION, "check_interval", 100_u64, 60_000);
     let hold_down = reader.number(SECTION, "hold_down", 0_u64, 3600);
-    last_resort(reader);
+    let resorts = [("withdraw", LastResort::Withdraw), ("worse", LastResort::Worse)];
+    let last_resort = reader.choice(SECTION, "last_resort", &resorts);
     let members = members(reader);
+    if last_resort == Some(LastResort::Worse) && members == Some(None) {
+        reader.problem(SECTION, "last_resort", "`worse` does nothing without members_low; set that too".to_owned());
+    }
     Some(Gates {
         rise: rise?,
         fall: fall?,
         interval: Duration::from_millis(interval?),
         hold_down: Duration::from_secs(hold_down?),
         members: members?,
+        last_resort: last_resort?,
     })
 }
 
@@ -46,12 +51,4 @@ fn members(reader: &mut Reader<'_>) -> Option<Option<Watermarks>> {
         return None;
     }
     Some(Some(Watermarks { low, high }))
-}
-
-/// One way only: the speaker's announcements carry nothing that makes one worse than another's.
-fn last_resort(reader: &mut Reader<'_>) {
-    if reader.choice(SECTION, "last_resort", &[("withdraw", true), ("worse", false)]) == Some(false) {
-        let text = "`worse` is not supported by this version; set last_resort = withdraw".to_owned();
-        reader.problem(SECTION, "last_resort", text);
-    }
 }

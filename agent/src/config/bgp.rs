@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use ::bgp::{Asn, Community, Distance, Family, HoldTime, Peer, PeerId};
+use ::bgp::{Asn, Bfd, Distance, Family, HoldTime, Peer, PeerId};
 
-use super::{Bgp, PeerConfig, password::password, reader::Reader};
+use super::{Bgp, PeerConfig, VipConfig, attributes::attributes, password::password, reader::Reader};
 
 const SECTION: &str = "bgp";
 
@@ -34,19 +34,49 @@ pub(super) fn peers(reader: &mut Reader<'_>) -> Vec<Option<PeerConfig>> {
 }
 
 /// `[bgp]`, which exists.
-pub(super) fn bgp(reader: &mut Reader<'_>, peers: Vec<Option<PeerConfig>>) -> Option<Bgp> {
+pub(super) fn bgp(
+    reader: &mut Reader<'_>,
+    peers: Vec<Option<PeerConfig>>,
+    vips: Vec<Option<VipConfig>>,
+) -> Option<Bgp> {
     reader.require(SECTION, "local_as", "; write this amphora's AS number");
     let local_as = reader.read(SECTION, "local_as", str::parse::<Asn>);
     let router_id = reader.read(SECTION, "router_id", router_id);
     let speaker = reader.read(SECTION, "speaker", socket);
     let restart = reader.number(SECTION, "graceful_restart_time", 0, 4095_u16); // 12 bits, RFC 4724 section 3
+    if let Some(local_as) = local_as {
+        peers.iter().flatten().for_each(|peer| vain(reader, local_as, &peer.peer));
+    }
+    if restart.is_some_and(|time| time > 0) {
+        for peer in peers.iter().flatten().map(|peer| &peer.peer).filter(|peer| peer.bfd.is_some()) {
+            let text = "with graceful restart a peer may keep the routes of an amphora that BFD has found gone, for \
+                graceful_restart_time; set [bgp] graceful_restart_time = 0 if it is to drop them";
+            reader.warn(&format!("bgp_peer:{}", peer.id), "bfd", text.to_owned());
+        }
+    }
     Some(Bgp {
         local_as: local_as?,
         router_id,
         speaker: speaker?,
         graceful_restart: Duration::from_secs(restart?.into()),
         peers: peers.into_iter().collect::<Option<_>>()?,
+        vips: vips.into_iter().collect::<Option<_>>()?,
     })
+}
+
+/// What is said of this peer and has no effect there.
+fn vain(reader: &mut Reader<'_>, local_as: Asn, peer: &Peer) {
+    let section = format!("bgp_peer:{}", peer.id);
+    let said = &peer.attributes;
+    if said.local_pref.is_some() && peer.remote_as != local_as {
+        let text = "has no effect: it is sent inside one AS only, and remote_as is not local_as";
+        reader.warn(&section, "local_pref", text.to_owned());
+    }
+    if said.prepend > 0 && peer.remote_as == local_as {
+        let text =
+            "has no effect: an internal peer takes its own AS for a loop (remote_as is local_as); use local_pref";
+        reader.warn(&section, "prepend", text.to_owned());
+    }
 }
 
 fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
@@ -74,8 +104,8 @@ fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
     }
     let families = families(reader, section);
     let retry = reader.number(section, "connect_retry", 1_u16, u16::MAX);
-    let communities = reader
-        .list(section, "communities", |text| text.parse::<Community>().map_err(|error| format!("`{text}` is {error}")));
+    let bfd = bfd(reader, section);
+    let attributes = attributes(reader, section);
     let (password, password_file) = password?;
     let (hold_time, keepalive) = timers?;
     let peer = Peer {
@@ -90,7 +120,8 @@ fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
         local_address,
         families: families?,
         connect_retry: Duration::from_secs(retry?.into()),
-        communities: communities?.into_iter().collect(),
+        bfd: bfd?,
+        attributes: attributes?,
     };
     Some(PeerConfig { peer, password_file })
 }
@@ -136,6 +167,28 @@ fn distance(reader: &mut Reader<'_>, section: &str) -> Option<Distance> {
         (None, None) => Distance::Default,
     };
     (reader.problems.len() == before).then_some(distance)
+}
+
+/// The outer `None` is a problem, now noted; the inner one is no BFD.
+#[expect(clippy::option_option, reason = "every reader's `None` is a problem")]
+fn bfd(reader: &mut Reader<'_>, section: &str) -> Option<Option<Bfd>> {
+    let on = reader.boolean(section, "bfd");
+    let interval = reader.number(section, "bfd_interval", 50_u64, 60_000);
+    let multiplier = reader.number(section, "bfd_multiplier", 1_u8, u8::MAX);
+    if on == Some(false) {
+        for key in ["bfd_interval", "bfd_multiplier"] {
+            if reader.written(section, key) {
+                reader.problem(section, key, "does nothing without bfd; set bfd = true, or remove it".to_owned());
+            }
+        }
+    }
+    if on == Some(true) && reader.written(section, "ebgp_multihop") {
+        let text = "excludes ebgp_multihop: gobgpd speaks BFD over one hop only (RFC 5881); remove one of the two";
+        reader.problem(section, "bfd", text.to_owned());
+        return None;
+    }
+    let multiplier = NonZeroU8::new(multiplier?).expect("read as at least 1");
+    Some(on?.then_some(Bfd { interval: Duration::from_millis(interval?), multiplier }))
 }
 
 /// Hold time and keepalive interval. RFC 4271 section 10 suggests a third, which is the default here.

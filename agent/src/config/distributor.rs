@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Distributor, Role, Runner, VipMode, announce, options, reader::Reader};
+use super::{Distributor, HaproxyPolicy, Role, Runner, VipMode, announce, options, reader::Reader};
 
 const SECTION: &str = "distributor";
 
@@ -12,6 +12,8 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     let vip_mode = reader.choice(SECTION, "vip_mode", &modes);
     let runners = [("auto", Runner::Auto), ("systemd", Runner::Systemd), ("direct", Runner::Direct)];
     let services = reader.choice(SECTION, "services", &runners);
+    let policies = [("warn", HaproxyPolicy::Warn), ("enforce", HaproxyPolicy::Enforce)];
+    let haproxy_policy = reader.choice(SECTION, "haproxy_policy", &policies);
     let bgp = reader.document.sections.contains_key("bgp");
     let announced = announce::announce(reader);
     let gates = announce::gates(reader);
@@ -33,6 +35,7 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
         vip_mode: vip_mode?,
         announce: announced?,
         gates: gates?,
+        haproxy_policy: haproxy_policy?,
         services: services?,
         allowed_prefixes: prefixes?,
         allowed_nexthops: nexthops?,
@@ -54,7 +57,8 @@ fn prefixes(reader: &mut Reader<'_>, key: &str) -> Option<Vec<IpNet>> {
     Some(prefixes)
 }
 
-fn prefix(text: &str) -> Result<IpNet, String> {
+/// A prefix as `allowed_prefixes` has them.
+pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
     if let Ok(net) = text.parse::<IpNet>() {
         let trunc = net.trunc();
         return if trunc == net { Ok(net) } else { Err(format!("{net} has host bits; write {trunc}")) };
@@ -75,15 +79,16 @@ pub(super) fn refuse_unknown(reader: &mut Reader<'_>) {
     let document = reader.document;
     for (section, content) in document.sections.iter().filter(|(section, _)| ours(section)) {
         let table = options::table_section(section);
-        if !options::KNOWN.iter().any(|option| option.section == table) || section == options::PEER {
-            let text = "no such section; ours are [distributor], [bgp] and [bgp_peer:NAME]".to_owned();
+        if !options::KNOWN.iter().any(|option| option.section == table)
+            || [options::PEER, options::VIP].contains(&section.as_str())
+        {
+            let text =
+                "no such section; ours are [distributor], [bgp], [bgp_peer:NAME] and [bgp_vip:PREFIX]".to_owned();
             reader.section_problem(section, text);
             continue;
         }
         for key in content.options.keys() {
-            if options::LATER.contains(&(table, key)) {
-                reader.problem(section, key, "is not supported by this version; remove it".to_owned());
-            } else if options::find(section, key).is_none() {
+            if options::find(section, key).is_none() {
                 let known = options::KNOWN.iter().filter(|option| option.section == table).map(|option| option.key);
                 let known: Vec<_> = known.collect();
                 let text = format!("no such option; this section has {}", known.join(", "));

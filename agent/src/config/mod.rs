@@ -1,9 +1,10 @@
 //! The agent's configuration: oslo.config files in, a value that cannot be wrong out.
 //!
 //! Octavia's own options are read as its Python agent reads them, unknown ones ignored; our sections
-//! (`[distributor]`, `[bgp]`, `[bgp_peer:NAME]`) are strict. Everything after this module sees [`Config`] only.
+//! (`[distributor]`, `[bgp]`, `[bgp_peer:NAME]`, `[bgp_vip:PREFIX]`) are strict. Everything after this module sees [`Config`] only.
 
 mod announce;
+mod attributes;
 mod bgp;
 mod distributor;
 mod document;
@@ -20,8 +21,8 @@ mod upstream;
 pub use problem::{Place, Problem};
 pub use sources::{Flag, Sources};
 pub use types::{
-    Announce, Api, Bgp, Config, Controller, Distributor, Gates, Heartbeat, Logging, Paths, PeerConfig, Role, Runner,
-    Secret, TlsVersion, Topology, VipMode, Watermarks,
+    Announce, Api, Bgp, Config, Controller, Distributor, Gates, HaproxyPolicy, Heartbeat, LastResort, Logging, Paths,
+    PeerConfig, Role, Runner, Secret, TlsVersion, Topology, VipConfig, VipMode, Watermarks,
 };
 
 use document::Document;
@@ -71,7 +72,8 @@ impl Config {
         let amphora_id = reader.text("amphora_agent", "amphora_id").filter(|id| !id.is_empty());
         let distributor = distributor::distributor(&mut reader);
         let peers = bgp::peers(&mut reader);
-        let bgp = document.sections.contains_key("bgp").then(|| bgp::bgp(&mut reader, peers));
+        let vips = attributes::vips(&mut reader, distributor.as_ref().map_or(&[], |d| &d.allowed_prefixes));
+        let bgp = document.sections.contains_key("bgp").then(|| bgp::bgp(&mut reader, peers, vips));
         distributor::refuse_unknown(&mut reader);
         let Reader { mut problems, warnings, .. } = reader;
         problems.sort_by(|a, b| a.place.cmp(&b.place)); // as an editor goes through the files

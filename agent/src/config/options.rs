@@ -26,6 +26,8 @@ const fn known(section: &'static str, key: &'static str, kind: Kind, default: Op
 
 /// What stands for every `[bgp_peer:NAME]` in [`KNOWN`].
 pub(super) const PEER: &str = "bgp_peer";
+/// The same for every `[bgp_vip:PREFIX]`.
+pub(super) const VIP: &str = "bgp_vip";
 
 pub(super) static KNOWN: &[Known] = &[
     known("DEFAULT", "debug", Boolean, Some("False")),
@@ -62,6 +64,7 @@ pub(super) static KNOWN: &[Known] = &[
     known("distributor", "members_low", Integer, Some("0")),
     known("distributor", "members_high", Integer, None), // members_low
     known("distributor", "last_resort", Text, Some("withdraw")),
+    known("distributor", "haproxy_policy", Text, Some("warn")),
     known("distributor", "services", Text, Some("auto")),
     known("distributor", "allowed_prefixes", List, None),
     known("distributor", "allowed_nexthops", List, None),
@@ -83,16 +86,26 @@ pub(super) static KNOWN: &[Known] = &[
     known(PEER, "local_ip", Text, None),
     known(PEER, "families", List, Some("ipv4, ipv6")),
     known(PEER, "connect_retry", Integer, Some("5")),
+    known(PEER, "bfd", Boolean, Some("no")),
+    known(PEER, "bfd_interval", Integer, Some("300")),
+    known(PEER, "bfd_multiplier", Integer, Some("3")),
     known(PEER, "communities", List, Some("")),
+    known(PEER, "med", Integer, None),
+    known(PEER, "local_pref", Integer, None),
+    known(PEER, "prepend", Integer, Some("0")),
+    known(VIP, "communities", List, Some("")),
+    known(VIP, "med", Integer, None),
+    known(VIP, "local_pref", Integer, None),
+    known(VIP, "prepend", Integer, Some("0")),
 ];
-
-/// Options of our sections that the design has and this version has not: refused, never ignored.
-pub(super) static LATER: &[(&str, &str)] =
-    &[("distributor", "haproxy_policy"), (PEER, "bfd"), (PEER, "med"), (PEER, "prepend"), (PEER, "local_pref")];
 
 /// The section as it stands in the tables.
 pub(super) fn table_section(section: &str) -> &str {
-    if section.starts_with("bgp_peer:") { PEER } else { section }
+    match section.split_once(':') {
+        Some((PEER, _)) => PEER,
+        Some((VIP, _)) => VIP,
+        _ => section,
+    }
 }
 
 pub(super) fn find(section: &str, key: &str) -> Option<&'static Known> {

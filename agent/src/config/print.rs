@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use ::bgp::{Distance, Family};
+use ::bgp::{Attributes, Distance, Family};
 
-use super::{Announce, Config, Gates, PeerConfig, Role, Runner, TlsVersion, Topology, VipMode, ini};
+use super::{
+    Announce, Config, Gates, HaproxyPolicy, LastResort, PeerConfig, Role, Runner, TlsVersion, Topology, VipMode, ini,
+};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,6 +68,11 @@ impl Config {
         };
         out.option("announce", announce)?;
         print_gates(out, &self.distributor.gates)?;
+        let haproxy_policy = match self.distributor.haproxy_policy {
+            HaproxyPolicy::Warn => "warn",
+            HaproxyPolicy::Enforce => "enforce",
+        };
+        out.option("haproxy_policy", haproxy_policy)?;
         let services = match self.distributor.services {
             Runner::Auto => "auto",
             Runner::Systemd => "systemd",
@@ -87,7 +94,11 @@ impl Config {
         out.optional("router_id", bgp.router_id)?;
         out.option("speaker", format_args!("unix://{}", bgp.speaker.display()))?;
         out.option("graceful_restart_time", bgp.graceful_restart.as_secs())?;
-        bgp.peers.iter().try_for_each(|peer| print_peer(out, peer))
+        bgp.peers.iter().try_for_each(|peer| print_peer(out, peer))?;
+        bgp.vips.iter().try_for_each(|vip| {
+            out.section(format_args!("bgp_vip:{}", vip.prefix))?;
+            print_attributes(out, &vip.attributes)
+        })
     }
 }
 
@@ -100,7 +111,11 @@ fn print_gates(out: &mut Writer<'_, '_>, gates: &Gates) -> fmt::Result {
         out.option("members_low", members.low)?;
         out.option("members_high", members.high)?;
     }
-    out.option("last_resort", "withdraw")
+    let last_resort = match gates.last_resort {
+        LastResort::Withdraw => "withdraw",
+        LastResort::Worse => "worse",
+    };
+    out.option("last_resort", last_resort)
 }
 
 fn print_peer(out: &mut Writer<'_, '_>, config: &PeerConfig) -> fmt::Result {
@@ -130,7 +145,19 @@ fn print_peer(out: &mut Writer<'_, '_>, config: &PeerConfig) -> fmt::Result {
     };
     out.list("families", peer.families.iter().map(family))?;
     out.option("connect_retry", peer.connect_retry.as_secs())?;
-    out.list("communities", &peer.communities)
+    out.option("bfd", peer.bfd.is_some())?;
+    if let Some(bfd) = peer.bfd {
+        out.option("bfd_interval", bfd.interval.as_millis())?;
+        out.option("bfd_multiplier", bfd.multiplier)?;
+    }
+    print_attributes(out, &peer.attributes)
+}
+
+fn print_attributes(out: &mut Writer<'_, '_>, attributes: &Attributes) -> fmt::Result {
+    out.list("communities", &attributes.communities)?;
+    out.optional("med", attributes.med)?;
+    out.optional("local_pref", attributes.local_pref)?;
+    out.option("prepend", attributes.prepend)
 }
 
 struct Writer<'w, 'f>(&'w mut fmt::Formatter<'f>);

@@ -139,6 +139,8 @@ pub struct Distributor {
     pub announce: Announce,
     /// How the gates of such a VIP are judged.
     pub gates: Gates,
+    /// What becomes of a haproxy.cfg that Octavia's templates cannot have produced.
+    pub haproxy_policy: HaproxyPolicy,
     /// Who runs haproxy and keepalived.
     pub services: Runner,
     /// What may be announced; not empty with BGP.
@@ -171,6 +173,17 @@ pub struct Gates {
     pub hold_down: Duration,
     /// `members_low` and `members_high`, in percent of the members; absent: members are no gate.
     pub members: Option<Watermarks>,
+    /// `last_resort`
+    pub last_resort: LastResort,
+}
+
+/// `last_resort`: what becomes of a VIP when nothing but its members fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastResort {
+    /// It is withdrawn.
+    Withdraw,
+    /// It stays announced, as the last choice of every router.
+    Worse,
 }
 
 /// Shares of members, in percent.
@@ -180,6 +193,16 @@ pub struct Watermarks {
     pub low: u8,
     /// With so many up it is announced again.
     pub high: u8,
+}
+
+/// `haproxy_policy`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HaproxyPolicy {
+    /// Taken, and each of its lines that is none of Octavia's logged.
+    #[default]
+    Warn,
+    /// Refused.
+    Enforce,
 }
 
 /// `services`
@@ -215,6 +238,17 @@ pub struct Bgp {
     pub graceful_restart: Duration,
     /// The peers, by name.
     pub peers: Vec<PeerConfig>,
+    /// What some VIPs are announced with.
+    pub vips: Vec<VipConfig>,
+}
+
+/// `[bgp_vip:PREFIX]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipConfig {
+    /// The VIPs it is for, unless a longer one contains them too.
+    pub prefix: IpNet,
+    /// What their routes carry.
+    pub attributes: ::bgp::Attributes,
 }
 
 /// `[bgp_peer:NAME]`

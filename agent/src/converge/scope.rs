@@ -58,5 +58,6 @@ pub(super) fn narrow(desired: &Desired, dirty: &Dirty) -> Desired {
         registrations: some.map(|(v, r)| (*v, r.clone())).collect(),
         firewall: desired.firewall.clone(),
         silenced: desired.silenced,
+        drains: desired.drains.clone(),
     }
 }

@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
+    /// The VIP is not being drained; shown only while it is, and not judged here.
+    Drain,
     /// The haproxy of a load balancer that binds the VIP runs.
     Process,
     /// A socket listens on the VIP, or LVS has a service on it.
@@ -37,6 +39,7 @@ impl Gate {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Drain => "drain",
             Self::Process => "process",
             Self::Listener => "listener",
             Self::Socket => "socket",

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod look;
 pub mod stopping;
 mod task;
+mod transitions;
 pub mod vip;
 
 use std::{
@@ -56,6 +57,10 @@ pub struct Judged {
     pub lbs: Vec<LbId>,
     /// One of them is being stopped by a call.
     pub leaving: bool,
+    /// Somebody serves it, or should: it is not announced for want of a listener that anybody asked for, otherwise.
+    pub wanted: bool,
+    /// How often each gate has opened or closed since it was first known.
+    pub transitions: BTreeMap<Gate, u64>,
 }
 
 /// The VIPs of this amphora, judged.
@@ -70,12 +75,13 @@ impl Gates {
         self.0.get(&vip).map_or_else(unknown, |judged| judged.decision.clone())
     }
 
-    /// Why a VIP is not to be announced now, by its gates; `None` where it is, or where it has none.
+    /// Why a VIP is not to be announced now, or as the last resort only, by its gates; `None` where it is, or where it
+    /// has none.
     #[must_use]
     pub fn why(&self, vip: IpAddr) -> Option<String> {
         match &self.0.get(&vip)?.decision {
             Decision::Announce => None,
-            Decision::Hold(why) | Decision::Withdraw(why) => Some(why.clone()),
+            Decision::Worse(why) | Decision::Hold(why) | Decision::Withdraw(why) => Some(why.clone()),
         }
     }
 
@@ -122,7 +128,8 @@ impl Leaver {
         let gone = async {
             // An error means that the agent ends.
             let _ = gates.wait_for(|gates| gates.0.values().filter(of).all(|judged| judged.leaving)).await;
-            let withdrawn = |(vip, judged): (&IpAddr, &Judged)| (judged.decision != Decision::Announce).then_some(*vip);
+            let announced = |judged: &Judged| matches!(judged.decision, Decision::Announce | Decision::Worse(_));
+            let withdrawn = |(vip, judged): (&IpAddr, &Judged)| (!announced(judged)).then_some(*vip);
             let mine: Vec<_> =
                 self.gates.borrow().0.iter().filter(|(_, judged)| of(judged)).filter_map(withdrawn).collect();
             self.progress.until(|report| !report.announced.iter().any(|p| mine.contains(&p.address()))).await;

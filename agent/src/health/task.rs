@@ -21,6 +21,7 @@ use super::{
     gate::{Counts, Gate, Reading, Verdict},
     look::{Looker, Readings, Subject},
     stopping::Stopping,
+    transitions::Transitions,
     vip::{Decision, Settings, Vip},
 };
 use crate::{
@@ -49,6 +50,7 @@ pub struct Health {
     looker: Looker,
     started: Instant,
     vips: BTreeMap<IpAddr, Vip>,
+    transitions: Transitions,
     subjects: Vec<Subject>,
     probed: BTreeMap<(Mac, IpAddr), tokio::time::Instant>,
 }
@@ -66,9 +68,23 @@ impl Health {
         told: watch::Sender<Arc<Gates>>,
     ) -> Self {
         let looker = Looker::new(kernel.clone(), services.clone(), stopping.clone());
-        let (vips, subjects, probed) = Default::default();
+        let (vips, transitions, subjects, probed) = Default::default();
         let (services, started) = (services.events(), Instant::now());
-        Self { config, state, kernel, progress, services, stopping, told, looker, started, vips, subjects, probed }
+        Self {
+            config,
+            state,
+            kernel,
+            progress,
+            services,
+            stopping,
+            told,
+            looker,
+            started,
+            vips,
+            transitions,
+            subjects,
+            probed,
+        }
     }
 
     /// Runs as long as the agent does.
@@ -134,6 +150,7 @@ impl Health {
         self.subjects = if policy.gated { self.state.read(|desired| routed(desired).collect()) } else { Vec::new() };
         let subjects = &self.subjects;
         self.vips.retain(|vip, _| subjects.iter().any(|subject| subject.vip == *vip));
+        self.transitions.retain(|vip| self.vips.contains_key(&vip));
     }
 
     fn questions(&self, config: &Config) -> Questions {
@@ -185,7 +202,11 @@ impl Health {
     /// Judges, tells, and says whether something is to be asked for at once.
     fn judge(&mut self, readings: &Readings, config: &Config) -> bool {
         let (now, gates) = (Instant::now(), &config.distributor.gates);
-        let settings = Settings { counts: Counts { rise: gates.rise, fall: gates.fall }, hold_down: gates.hold_down };
+        let settings = Settings {
+            counts: Counts { rise: gates.rise, fall: gates.fall },
+            hold_down: gates.hold_down,
+            last_resort: gates.last_resort,
+        };
         let mut unknown = false;
         for subject in &self.subjects {
             let served = self.looker.lbs(subject.vip).next().is_some();
@@ -211,7 +232,9 @@ impl Health {
                 };
                 let lbs: Vec<_> = self.looker.lbs(*ip).cloned().collect();
                 let leaving = lbs.iter().any(|lb| self.stopping.contains(lb));
-                (*ip, Judged { decision, gates: vip.gates().map(shown).collect(), lbs, leaving })
+                let wanted = readings.get(ip).is_some_and(|readings| is_wanted(!lbs.is_empty(), readings));
+                let transitions = self.transitions.count(*ip, vip.gates().map(|(gate, state)| (gate, state.open)));
+                (*ip, Judged { decision, gates: vip.gates().map(shown).collect(), lbs, leaving, wanted, transitions })
             })
             .collect();
         self.publish(Gates(judged));
@@ -231,6 +254,7 @@ impl Health {
                 let was = held.0.get(vip).map(|judged| &judged.decision);
                 match gates.0.get(vip).map(|judged| &judged.decision) {
                     Some(Decision::Announce) => tracing::info!(%vip, "fit to be announced"),
+                    Some(Decision::Worse(why)) => tracing::warn!(%vip, why, "announced as the last resort only"),
                     Some(Decision::Hold(why)) => tracing::info!(%vip, why, "its announcement stays as it is"),
                     Some(Decision::Withdraw(why)) if was == Some(&Decision::Announce) => {
                         tracing::warn!(%vip, why, "not fit to be announced any more");
@@ -252,6 +276,13 @@ fn gates_of(subject: &Subject, served: bool, members: bool) -> Vec<Gate> {
     gates.extend(subject.gateway.map(|_| Gate::Gateway));
     gates.extend((served && members).then_some(Gate::Members));
     gates
+}
+
+/// Whether somebody serves the VIP, or would if nothing had failed: a load balancer binds it and was not stopped by a call,
+/// or LVS or another program listens on it.
+fn is_wanted(served: bool, readings: &BTreeMap<Gate, Reading>) -> bool {
+    let is = |gate, verdict| readings.get(&gate).is_some_and(|reading| reading.verdict == verdict);
+    (served || is(Gate::Listener, Verdict::Pass)) && !is(Gate::Process, Verdict::Off)
 }
 
 /// Waits for the answers, if any are waited for.

@@ -8,6 +8,8 @@
 //!    └── a gate unknown, or the hold-down runs: what is announced stays, nothing new ─┘
 //! ```
 //!
+//! With `last_resort = worse` the members' gate closes nothing: while it alone is closed, `Announce` is `Worse`.
+//!
 //! `Hold` is what makes an agent's restart silent: an agent that knows nothing yet takes nothing back and adds nothing.
 
 use std::{
@@ -19,6 +21,7 @@ use super::{
     damping::Damping,
     gate::{Counts, Gate, Reading, State},
 };
+use crate::config::LastResort;
 
 /// How gates are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Settings {
     pub counts: Counts,
     /// How long after its start the agent announces nothing that is not announced already.
     pub hold_down: Duration,
+    /// What becomes of it when its members alone fail.
+    pub last_resort: LastResort,
 }
 
 /// What shall become of a VIP's announcement.
@@ -34,6 +39,8 @@ pub struct Settings {
 pub enum Decision {
     /// It shall be announced.
     Announce,
+    /// It shall be announced as the last choice of every router, and why.
+    Worse(String),
     /// It stays as it is, and why.
     Hold(String),
     /// It shall not be announced, and why.
@@ -89,7 +96,9 @@ impl Vip {
 
     /// What shall become of its announcement now; counts a failure when it is one. `started` is when the agent began.
     pub fn decide(&mut self, settings: &Settings, started: Instant, now: Instant) -> Decision {
-        let closed: Vec<_> = self.gates.iter().filter(|(_, state)| state.open == Some(false)).collect();
+        let resort = |gate: &Gate| (settings.last_resort, gate) == (LastResort::Worse, &Gate::Members);
+        let (worse, closed): (Vec<_>, Vec<_>) =
+            self.gates.iter().filter(|(_, state)| state.open == Some(false)).partition(|(gate, _)| resort(gate));
         let failed = !closed.is_empty() && !closed.iter().any(|(_, state)| state.asked);
         if self.sound && failed {
             self.damping.fail(now);
@@ -112,7 +121,10 @@ impl Vip {
         if !left.is_zero() {
             return Decision::Hold(format!("the agent has just started; for another {} s", left.as_secs() + 1));
         }
-        Decision::Announce
+        match worse.first() {
+            Some((gate, state)) => Decision::Worse(format!("{}: {}", gate.name(), state.evidence)),
+            None => Decision::Announce,
+        }
     }
 
     /// The gates, in their order.

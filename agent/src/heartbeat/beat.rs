@@ -17,7 +17,7 @@ use super::{
     lvs::Lvs,
     message::{Message, Reading},
     socket, stat,
-    target::Targets,
+    target::{Targets, reason},
 };
 use crate::{
     config::{Config, Controller},
@@ -216,7 +216,7 @@ fn note_sent(status: &Mutex<Status>, controller: &Controller, sent: io::Result<(
             }
         }
         Err(error) => {
-            tally.failed += 1;
+            *tally.failed.entry(reason(&error)).or_default() += 1;
             tally.sent_since = false;
             if tally.error.is_none() {
                 tracing::warn!(%controller, %error, "a heartbeat cannot be sent");

@@ -80,6 +80,18 @@ pub struct Heartbeats {
     alive: oneshot::Receiver<Infallible>,
 }
 
+/// The reading end of their [`Status`]. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Monitor(Arc<Mutex<Status>>);
+
+impl Monitor {
+    /// How they do.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// How long the last one may take: the longest [`patience`] and what sending it takes.
 const PARTING: Duration = Duration::from_secs(3);
 
@@ -104,10 +116,10 @@ impl Heartbeats {
         Ok(Self { status, parting, alive })
     }
 
-    /// How they do.
+    /// For whoever reports how they do.
     #[must_use]
-    pub fn status(&self) -> Status {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn monitor(&self) -> Monitor {
+        Monitor(self.status.clone())
     }
 
     /// Waits for the end of their thread, which ends only with the configuration's sender, or by a fault.

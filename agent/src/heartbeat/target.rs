@@ -18,12 +18,24 @@ use crate::config::Controller;
 pub struct Tally {
     /// Heartbeats that left this machine for it. Whether they arrive nobody tells: there is no answer.
     pub sent: u64,
-    /// Heartbeats that could not be sent to it.
-    pub failed: u64,
+    /// Heartbeats that could not be sent to it, by [`reason`].
+    pub failed: BTreeMap<&'static str, u64>,
     /// Why the last one could not, until two in a row could: where nobody listens, that is known only of the one before.
     pub error: Option<String>,
     /// One could be sent since then.
     pub sent_since: bool,
+}
+
+/// The kinds of errors that are counted: what an operator would look into is another for each.
+pub(super) fn reason(error: &io::Error) -> &'static str {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => "refused",
+        Kind::NetworkUnreachable | Kind::HostUnreachable => "unreachable",
+        Kind::PermissionDenied => "forbidden",
+        Kind::NotFound | Kind::TimedOut => "unresolved",
+        _ => "other",
+    }
 }
 
 /// The health managers, in turn.
@@ -98,8 +110,9 @@ impl Targets {
         let name = (controller.host.clone(), controller.port);
         let lookup = || {
             tokio::spawn(async move {
-                let mut found = tokio::net::lookup_host(name).await?;
-                found.next().ok_or_else(|| io::Error::other("the name has no address"))
+                let unresolved = |error| io::Error::new(io::ErrorKind::NotFound, error);
+                let mut found = tokio::net::lookup_host(name).await.map_err(unresolved)?;
+                found.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
             })
         };
         let resolving = self.names.entry(controller.clone()).or_insert_with(lookup);

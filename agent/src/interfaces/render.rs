@@ -106,6 +106,7 @@ pub(super) fn port(network: &NetworkPlug) -> Interface {
 /// `lo`, with the routed VIPs on it.
 pub(super) fn lo(desired: &Desired) -> Interface {
     let routed = desired.plugs.values().filter(|p| p.mode != VipMode::Interface).flat_map(|p| &p.vips);
+    let routed = routed.filter(|v| !desired.is_drained(v.ip));
     let vip = |v: &Vip| Address {
         octavia_owned: Some(false),
         ..on_nic(v.ip.to_string(), if v.ip.is_ipv4() { 32 } else { 128 })

@@ -79,6 +79,22 @@ pub fn counters(text: &str) -> BTreeMap<Service, Counters> {
     text.lines().filter_map(line).collect()
 }
 
+/// The clients of `/proc/net/ip_vs_conn` (`ip_vs_conn_seq_show` of `net/netfilter/ipvs/ip_vs_conn.c`), each with the service
+/// it came to. Here addresses and ports are columns of their own, and an IPv6 address has no brackets.
+#[must_use]
+pub fn connections(text: &str) -> Vec<(SocketAddr, SocketAddr)> {
+    let at = |ip: &str, port: &str| {
+        let bracketed = if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
+        hexadecimal(&bracketed)
+    };
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_protocol, client, client_port, service, port, ..] = words[..] else { return None };
+        at(client, client_port).zip(at(service, port))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 fn hexadecimal(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.rsplit_once(':')?;
     let ip = match ip.strip_prefix('[') {
@@ -87,4 +103,21 @@ fn hexadecimal(text: &str) -> Option<SocketAddr> {
         None => return None,
     };
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_read_with_client_and_service() {
+        let text = "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+UDP C6336405 9C40 CB007107 0035 0A000005 0035 UDP             297
+UDP 2001:0db8:0000:0000:0000:0000:0000:0005 9C41 2001:0db8:0100:0000:0000:0000:0000:0007 0035 \
+fd00:0000:0000:0000:0000:0000:0000:0005 0035 UDP             297
+";
+        let expected = [("198.51.100.5:40000", "203.0.113.7:53"), ("[2001:db8::5]:40001", "[2001:db8:100::7]:53")];
+        let expected = expected.map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap()));
+        assert_eq!(connections(text), expected);
+    }
 }

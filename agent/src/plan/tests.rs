@@ -50,7 +50,7 @@ fn announcement(vip: u8, nexthop: u8) -> Announcement {
         prefix: ip(vip).try_into().unwrap(),
         next_hop: ip(nexthop).try_into().unwrap(),
         audience: Audience::All,
-        communities: Vec::new(),
+        attributes: bgp::Attributes::default(),
     }
 }
 

@@ -24,6 +24,7 @@ pub type Program = fn(&[OsString]) -> ExitCode;
 
 /// Each by its name, with what `--help` says of it.
 const PROGRAMS: &[(&str, &str, Program)] = &[
+    ("amphoractl", "COMMAND: shows and steers the running agent; its own --help lists the commands", crate::ctl::main),
     ("deadman", "SOCKET: started by the agent, to stop gobgpd when the agent stays away", deadman),
     ("dhcp-client", "INTERFACE: started as a service of a NIC without an IPv4 address", dhcp_client::main),
     ("prometheus-proxy", ": serves haproxy's metrics to Prometheus on 127.0.0.1:9102", crate::prometheus::program),
@@ -52,7 +53,9 @@ pub fn called(line: &[OsString]) -> Option<(Program, &[OsString])> {
     let named = |name: &OsString| Path::new(name).file_name().and_then(|file| find(file));
     let (at, program) = (0..2).find_map(|at| Some((at, named(line.get(at)?)?)))?;
     let arguments = &line[at + 1..];
-    let asks = arguments.first().is_some_and(|first| first == "--help" || first == "-h");
+    // amphoractl has a help of its own.
+    let has_line = Path::new(&line[at]).file_name().is_none_or(|file| file != "amphoractl");
+    let asks = has_line && arguments.first().is_some_and(|first| first == "--help" || first == "-h");
     Some(if asks { (help, &line[at..=at]) } else { (program, arguments) })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bgp::{NextHop, Prefix};
+use bgp::{Announcement, Attributes, NextHop, Prefix};
 
 use super::{Closed, Facts, Policy, announced, frontends};
 use crate::{
@@ -49,6 +49,26 @@ pub fn own(desired: &Desired, facts: &Facts, policy: &Policy) -> BTreeMap<Prefix
     all
 }
 
+/// More prepends than a drain's: an amphora that is being emptied still serves better than one without members.
+const WORSE_PREPENDS: u8 = 2;
+/// One less than what some routers take for unreachable.
+const WORSE_MED: u32 = u32::MAX - 1;
+
+/// The last choice of every router, but one. Where all amphorae are as bad, their routes are again the same.
+fn worse(mut wanted: WantAnnounced) -> WantAnnounced {
+    let attributes = &mut wanted.announcement.attributes;
+    attributes.prepend = (attributes.prepend + WORSE_PREPENDS).min(Attributes::MAX_PREPEND);
+    attributes.local_pref = Some(0);
+    attributes.med = Some(WORSE_MED);
+    wanted
+}
+
+/// Whether it is announced as the last choice.
+fn is_worse(held: &Announcement) -> bool {
+    let Attributes { med, local_pref, prepend, .. } = held.attributes;
+    med == Some(WORSE_MED) && local_pref == Some(0) && prepend >= WORSE_PREPENDS
+}
+
 /// What is wanted of a pass's VIPs.
 #[derive(Debug, Default)]
 pub struct Announcements {
@@ -82,6 +102,7 @@ impl Announcements {
             let decision = if policy.gated && wanted.here { gates.decision(vip.address()) } else { Decision::Announce };
             match decision {
                 Decision::Announce => drop(all.open.insert(vip, wanted)),
+                Decision::Worse(_) => drop(all.open.insert(vip, worse(wanted))),
                 Decision::Hold(why) => drop(all.held.insert(vip, (wanted, why))),
                 Decision::Withdraw(why) => drop(all.closed.insert(vip, why)),
             }
@@ -89,18 +110,19 @@ impl Announcements {
         all
     }
 
-    /// What is wanted of a speaker that announces these VIPs, and what is not.
+    /// What is wanted of a speaker that announces these, and what is not.
     #[must_use]
     pub fn beside(
         self,
-        is_announced: impl Fn(&Prefix) -> bool,
+        announced: &BTreeMap<Prefix, Option<Announcement>>,
     ) -> (BTreeMap<Prefix, WantAnnounced>, BTreeMap<Prefix, Closed>) {
         let Self { mut open, held, mut closed } = self;
         for (vip, (wanted, why)) in held {
-            if is_announced(&vip) {
-                open.insert(vip, wanted);
-            } else {
-                closed.insert(vip, why);
+            match announced.get(&vip) {
+                // Whether it is the last choice has been decided as well; a drain has not.
+                Some(Some(held)) if is_worse(held) => drop(open.insert(vip, worse(wanted))),
+                Some(_) => drop(open.insert(vip, wanted)),
+                None => drop(closed.insert(vip, why)),
             }
         }
         (open, closed)

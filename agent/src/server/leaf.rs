@@ -58,6 +58,12 @@ impl Leaf {
         leaf
     }
 
+    /// The last second of its validity, since 1970; `None` where it cannot be read.
+    #[must_use]
+    pub fn not_after(&self) -> Option<u64> {
+        self.not_after
+    }
+
     /// Why no client would take it, now, from a server.
     #[must_use]
     pub fn unusable(&self, now: SystemTime) -> Option<&'static str> {

@@ -81,6 +81,11 @@ fn options(refused: &HeaderMap) -> Response {
     response
 }
 
+/// The status a client is sent when the router has answered with this one.
+pub(crate) fn answered(is_options: bool, status: StatusCode) -> StatusCode {
+    if is_options && status == StatusCode::METHOD_NOT_ALLOWED { StatusCode::OK } else { octavias(status) }
+}
+
 /// The statuses the stock controller knows; it takes every other for success.
 fn octavias(status: StatusCode) -> StatusCode {
     match status.as_u16() {

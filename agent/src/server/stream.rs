@@ -1,4 +1,4 @@
-//! The TLS stream as hyper gets it: a write may not stall for ever, no status leaves that Octavia's controller would
+//! A connection's stream as hyper gets it: a write may not stall for ever, no status leaves that Octavia's controller would
 //! take for success, and an answer arrives although its request was not read.
 //!
 //! hyper answers 414 or 431 by itself before any service runs, and the controller knows neither. There is no hook, so the
@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
@@ -28,16 +28,34 @@ const REFUSAL: usize = 160;
 const DRAIN: Duration = Duration::from_secs(30);
 const MAX_DRAIN: usize = 1 << 30;
 
-pub(super) struct Stream {
-    inner: TlsStream<TcpStream>,
+/// What requests come by.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// What is below its encryption, if it has one.
+    fn below(&mut self) -> &mut (impl AsyncRead + Unpin);
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn below(&mut self) -> &mut (impl AsyncRead + Unpin) {
+        self.get_mut().0
+    }
+}
+
+impl Transport for UnixStream {
+    fn below(&mut self) -> &mut (impl AsyncRead + Unpin) {
+        self
+    }
+}
+
+pub(super) struct Stream<T> {
+    inner: T,
     slot: Arc<Slot>,
     patience: Duration,
     /// Runs while a write is stalled.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stream {
-    pub(super) fn new(inner: TlsStream<TcpStream>, slot: Arc<Slot>, patience: Duration) -> Self {
+impl<T: Transport> Stream<T> {
+    pub(super) fn new(inner: T, slot: Arc<Slot>, patience: Duration) -> Self {
         Self { inner, slot, patience, stalled: None }
     }
 
@@ -45,10 +63,10 @@ impl Stream {
     /// much). A kernel that closes a socket with bytes unread resets it, and a client still sending loses the answer.
     pub(super) async fn drain(&mut self) {
         let _ = self.shutdown().await; // the client may have gone
-        let (tcp, _) = self.inner.get_mut();
+        let below = self.inner.below();
         let taken = async {
             let (mut space, mut left) = (vec![0; 16 * 1024], MAX_DRAIN);
-            while let Ok(read) = tcp.read(&mut space).await
+            while let Ok(read) = below.read(&mut space).await
                 && read > 0
                 && left > 0
             {
@@ -71,13 +89,13 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<T: Transport> AsyncRead for Stream<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl<T: Transport> AsyncWrite for Stream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Some(digits) = refusal(buf).filter(|_| !self.slot.is_busy()) else {
             let result = Pin::new(&mut self.inner).poll_write(cx, buf);

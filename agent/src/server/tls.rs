@@ -95,11 +95,31 @@ fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// The configuration, and the CA file's contents it stands on.
-fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<(Arc<ServerConfig>, Vec<u8>), TlsError> {
+/// When the certificates in use end: the last second of validity, since 1970. `None` where it cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expiry {
+    /// The server's.
+    pub server: Option<u64>,
+    /// Of the CAs clients are verified by, the one that ends first.
+    pub client_ca: Option<u64>,
+}
+
+impl Expiry {
+    fn of(server: &CertificateDer<'_>, ca: &[u8]) -> Self {
+        let ends = |der: &CertificateDer<'_>| Leaf::new(der).not_after();
+        let cas = CertificateDer::pem_slice_iter(ca).filter_map(Result::ok);
+        Self { server: ends(server), client_ca: cas.filter_map(|der| ends(&der)).min() }
+    }
+}
+
+/// What files come to: the configuration, the CA file's contents it stands on, and how long it is good for.
+type Built = (Arc<ServerConfig>, Vec<u8>, Expiry);
+
+fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<Built, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let (chain, key) = identity(cert, &read(cert)?)?;
     let clients_ca = read(ca)?;
+    let expiry = Expiry::of(&chain[0], &clients_ca); // `identity` has found one
     let clients = WebPkiClientVerifier::builder_with_provider(roots(ca, &clients_ca)?.into(), provider.clone())
         .build()
         .map_err(|error| TlsError::NoCa(ca.to_owned(), error))?;
@@ -116,7 +136,7 @@ fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<(Arc<ServerConfi
     // A resumed session would not be verified against a CA file replaced since, and the controller never resumes.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok((Arc::new(config), clients_ca))
+    Ok((Arc::new(config), clients_ca, expiry))
 }
 
 /// What changes when a file is replaced or rewritten.
@@ -154,6 +174,7 @@ struct State {
     config: Arc<ServerConfig>,
     /// The contents of the CA file in use.
     clients_ca: Vec<u8>,
+    expiry: Expiry,
     /// Ends with what clients are verified by.
     admitted: CancellationToken,
     /// The files last looked into, usable or not.
@@ -170,9 +191,9 @@ impl Reloader {
     /// Which file is not usable, and why.
     pub fn new(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<Self, TlsError> {
         let seen = [Version::of(cert), Version::of(ca)]; // before reading: a change while reading is seen next time
-        let (config, clients_ca) = build(cert, ca, minimum)?;
+        let (config, clients_ca, expiry) = build(cert, ca, minimum)?;
         let (cert, ca, admitted) = (cert.to_owned(), ca.to_owned(), CancellationToken::new());
-        Ok(Self(Mutex::new(State { cert, ca, minimum, config, clients_ca, admitted, seen, failed: false })))
+        Ok(Self(Mutex::new(State { cert, ca, minimum, config, clients_ca, expiry, admitted, seen, failed: false })))
     }
 
     /// Takes the files and the configuration of another, from the next connection on.
@@ -184,6 +205,14 @@ impl Reloader {
         } else {
             old.admitted.cancel();
         }
+    }
+
+    /// When the certificates in use end.
+    #[must_use]
+    pub fn expiry(&self) -> Expiry {
+        let mut state = self.lock();
+        state.look();
+        state.expiry
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -209,12 +238,13 @@ impl State {
             return;
         }
         match build(&state.cert, &state.ca, state.minimum) {
-            Ok((config, clients_ca)) => {
+            Ok((config, clients_ca, expiry)) => {
                 tracing::info!("new certificates for the next connections");
                 if state.clients_ca != clients_ca {
                     std::mem::take(&mut state.admitted).cancel();
                 }
-                (state.config, state.clients_ca, state.seen, state.failed) = (config, clients_ca, seen, false);
+                (state.config, state.clients_ca, state.expiry) = (config, clients_ca, expiry);
+                (state.seen, state.failed) = (seen, false);
             }
             Err(error) => {
                 // What could not be read may be readable next time without having changed.

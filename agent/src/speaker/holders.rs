@@ -178,7 +178,8 @@ mod tests {
             local_address: None,
             families: vec![bgp::Family::Ipv4],
             connect_retry: SECOND,
-            communities: [].into(),
+            bfd: None,
+            attributes: bgp::Attributes::default(),
         };
         let restart = RestartTime::try_from(30).ok();
         let added = PeerDiff { added: vec![a.id.clone()], ..PeerDiff::default() };

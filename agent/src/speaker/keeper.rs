@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     Live, Setup, State,
-    process::{Process, kill_behind, stop_behind},
+    process::{Process, kill_behind, stop_behind, version_behind},
+    record::Record,
 };
 use crate::{api::error::with_causes, config::Config, crash};
 
@@ -33,6 +34,7 @@ pub(super) async fn keep(
     mut config: watch::Receiver<Arc<Config>>,
     state: watch::Sender<State>,
     mut silent: mpsc::Receiver<u64>,
+    record: Record,
 ) {
     let mut process = Process::new(&Setup::now(&config));
     let (mut number, mut failures, mut silences) = (0, 0usize, 0);
@@ -49,8 +51,11 @@ pub(super) async fn keep(
                 let (since, peers_set) = (made.unwrap_or_else(|_| SystemTime::now()), AtomicBool::new(false));
                 let live = Arc::new(Live { number, speaker: speaker.clone(), since, setup: setup.clone(), peers_set });
                 state.send_replace(State::Up(live));
+                let (socket, asked) = (setup.socket.clone(), record.clone());
+                tokio::spawn(async move { asked.set_version(version_behind(&socket).await) });
                 tokio::select! {
-                    why = over(events, &mut silent, number, &process) => {
+                    why = over(events, &mut silent, number, &process, &record) => {
+                        record.lost();
                         tracing::warn!(%why, "the speaker is gone");
                         state.send_replace(State::Down(why.into()));
                     }
@@ -147,13 +152,17 @@ async fn over(
     silent: &mut mpsc::Receiver<u64>,
     number: u64,
     process: &Process,
+    record: &Record,
 ) -> String {
     let mut switch = tokio::time::interval(SWITCH);
     loop {
         tokio::select! {
             _ = switch.tick() => process.watched(),
             event = events.next() => match event {
-                Some(Ok(event)) => tracing::info!(?event, "session"),
+                Some(Ok(event)) => {
+                    tracing::info!(?event, "session");
+                    record.event(&event);
+                }
                 Some(Err(error)) => return with_causes(&error),
                 None => return "the speaker has ended".to_owned(),
             },

@@ -9,6 +9,7 @@ mod age;
 mod holders;
 mod keeper;
 mod process;
+mod record;
 mod unacked;
 mod view;
 
@@ -31,7 +32,9 @@ use tokio::{
 
 use holders::Holders;
 pub use process::{last, leave_previous};
-pub use view::{PeerView, View};
+use record::Record;
+pub use record::Transitions;
+pub use view::{Observed, PeerView, View};
 
 use crate::{api::error::with_causes, config::Config, crash};
 
@@ -134,8 +137,9 @@ impl Link {
     pub fn start(config: watch::Receiver<Arc<Config>>) -> (Self, View, JoinHandle<()>) {
         let (told, state) = watch::channel(State::Down("the speaker is being looked for".into()));
         let (lost, silent) = mpsc::channel(8);
-        let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent));
-        let view = View::new(config, state.clone());
+        let record = Record::default();
+        let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent, record.clone()));
+        let view = View::new(config, state.clone(), record);
         (Self { state, lost, holders: Mutex::default() }, view, keeper)
     }
 
@@ -259,6 +263,9 @@ impl Link {
         match live.speaker.set_peers(&live.setup.peers, restart, restarting).await {
             Ok(difference) => {
                 tracing::info!(?difference, "sessions set up");
+                for peer in &difference.without_bfd {
+                    tracing::warn!(%peer, "no BFD, although bfd = true: gobgpd is older than 4.6; its hold time counts");
+                }
                 let mut holders = self.holders();
                 holders.set_up(&live.setup.peers, restart, &difference);
                 holders.set_up_for = Some(live.since);

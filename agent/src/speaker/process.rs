@@ -178,6 +178,21 @@ async fn ended(socket: &Path) -> bool {
     tokio::time::timeout(STOP, ended).await.is_ok()
 }
 
+/// Which gobgpd is behind the socket, in the words of its own program, or else of the one that is installed: it may have
+/// been replaced since, or may not be looked at.
+pub(super) async fn version_behind(socket: &Path) -> Option<(u32, u32)> {
+    let own = listener(socket).await.map(|pid| Path::new("/proc").join(pid.to_string()).join("exe"));
+    for program in own.into_iter().chain([find("gobgpd")]) {
+        let mut command = Command::new(program);
+        let said = command.arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+        let Ok(Ok(output)) = tokio::time::timeout(START, said).await else { continue };
+        if let Some(flags) = Flags::parse(&String::from_utf8_lossy(&output.stdout), "") {
+            return Some(flags.version);
+        }
+    }
+    None
+}
+
 /// Ends the gobgpd behind the socket, gently so that its peers hear of it, and then for good.
 pub(super) async fn stop_behind(socket: &Path) {
     let Some(pid) = listener(socket).await else { return };

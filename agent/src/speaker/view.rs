@@ -4,22 +4,42 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use bgp::{Error, Family, PeerId, Prefix, Session, SessionState};
+use bgp::{Attributes, BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
-use super::{Live, Setup, State};
+use super::{
+    Live, Setup, State,
+    record::{Record, Transitions},
+};
 use crate::{api::error::with_causes, config::Config};
+
+/// Prefixes times peers that are counted as they are sent: gobgpd runs its policies over each of them for that, which takes
+/// it 15 µs or so.
+const COUNTED: usize = 20_000;
 
 /// A view on the speaker.
 #[derive(Clone, Debug)]
 pub struct View {
     config: watch::Receiver<Arc<Config>>,
     state: watch::Receiver<State>,
+    record: Record,
+}
+
+/// What the speaker is seen to do, for whoever reports it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// It has answered.
+    pub up: bool,
+    /// Which gobgpd it is, major and minor version, as far as that is known.
+    pub version: Option<(u32, u32)>,
+    /// Each configured peer's address, its session as far as there is one, and how often that came up and went down. What
+    /// is advertised is left out where it would take long to count.
+    pub peers: Vec<(IpAddr, Option<Session>, Transitions)>,
 }
 
 /// One BGP session.
@@ -50,6 +70,11 @@ pub struct PeerView {
     /// Only this many hops away is the peer listened to (GTSM).
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_hops: Option<u8>,
+    /// Where `bfd = true`, the state of RFC 5880: `down`, `init`, `up` or `admin_down`; `unsupported` with a gobgpd older
+    /// than 4.6, where the hold time alone counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    bfd: Option<BfdState>,
     /// We do not dial.
     passive: bool,
     /// Routes sent to it.
@@ -63,9 +88,23 @@ pub struct PeerView {
     last_error: Option<String>,
 }
 
+impl PeerView {
+    /// The name in `[bgp_peer:NAME]`.
+    #[must_use]
+    pub fn id(&self) -> &PeerId {
+        &self.peer_id
+    }
+
+    /// Whether the session is up and of our own AS, without ADD-PATH.
+    #[must_use]
+    pub fn keeps_paths_back(&self, local_as: bgp::Asn) -> bool {
+        self.state == "Established" && self.remote_as == local_as.get() && !self.add_path
+    }
+}
+
 impl View {
-    pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>) -> Self {
-        Self { config, state }
+    pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>, record: Record) -> Self {
+        Self { config, state, record }
     }
 
     fn live(&self) -> Result<Arc<Live>, String> {
@@ -100,6 +139,33 @@ impl View {
         read.await.map_err(|e: Error| with_causes(&e))
     }
 
+    /// What it does while it announces `announced` prefixes, by one question that has its answer `within` that time, or has
+    /// none.
+    pub async fn observe(&self, announced: usize, within: Duration) -> Observed {
+        let counted = announced.saturating_mul(Setup::now(&self.config).peers.len()) <= COUNTED;
+        let asked = async {
+            let speaker = &self.live().ok()?.speaker;
+            if counted { speaker.sessions().await.ok() } else { speaker.sessions_uncounted().await.ok() }
+        };
+        let sessions = tokio::time::timeout(within, asked).await.ok().flatten();
+        let of = |peer: &bgp::Peer| {
+            let session = sessions.as_ref().and_then(|all| all.iter().find(|s| s.address == peer.address));
+            let mut session = session.cloned();
+            if let (Some(session), false) = (&mut session, counted) {
+                session.advertised_by_family.clear();
+            }
+            (peer.address, session, self.record.transitions(peer.address))
+        };
+        let peers = Setup::now(&self.config).peers.iter().map(of).collect();
+        Observed { up: sessions.is_some(), version: self.record.version(), peers }
+    }
+
+    /// What the speaker announces a VIP with; `None` where it does not, or cannot be asked.
+    pub async fn attributes(&self, vip: Prefix) -> Option<Attributes> {
+        let held = self.live().ok()?.speaker.announcement(vip).await;
+        held.ok().flatten().map(|announcement| announcement.attributes)
+    }
+
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.
     pub async fn peers(&self) -> Vec<PeerView> {
         let sessions = async { self.live()?.speaker.sessions().await.map_err(|e| with_causes(&e)) }.await;
@@ -108,6 +174,28 @@ impl View {
             Err(why) => Err(why.as_str()),
         };
         Setup::now(&self.config).peers.iter().map(|peer| shown(peer, session(peer))).collect()
+    }
+}
+
+impl PeerView {
+    /// The session is established.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == "Established"
+    }
+
+    /// Its name and address, for people.
+    pub(crate) fn name(&self) -> String {
+        format!("{} ({})", self.peer_id, self.peer_ip)
+    }
+
+    /// What it is at, and why it is not up.
+    pub(crate) fn why_down(&self) -> String {
+        format!("{}: {}", self.state, self.last_error.as_deref().unwrap_or("it is being set up"))
+    }
+
+    /// An iBGP peer that takes one path for each prefix: as a route reflector it would pass on one amphora's only.
+    pub(crate) fn hides_paths(&self, local_as: u32) -> bool {
+        self.is_up() && self.remote_as == local_as && !self.add_path
     }
 }
 
@@ -138,6 +226,7 @@ fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
             bgp::Distance::TtlSecurity(hops) => Some(hops.get()),
             _ => None,
         },
+        bfd: peer.bfd.map(|_| session.map_or(BfdState::Down, |s| s.bfd)),
         passive: peer.passive,
         advertised: session.map_or(0, |s| s.advertised),
         notifications_received: session.map_or(0, |s| s.notifications_received),

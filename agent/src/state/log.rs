@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::crash;
 
 /// The format this build writes. Raised when an older agent could misread the file.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const SMALLEST: usize = 64 * 1024;
 const END: &[u8] = b"end\n";
 /// How the name of a file starts that is not whole yet.

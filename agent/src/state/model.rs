@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use netns::{IfName, Mac};
 use serde::{Deserialize, Serialize};
 
+use super::{Drain, Stage};
+
 /// Where a VIP lives and who answers ARP and NDP for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -207,6 +209,10 @@ pub enum Change {
     Firewall(Firewall),
     /// Whether `vrrp/stop` was the last word of the two: `true` withdraws this amphora's own VIPs.
     Silence(bool),
+    /// Take this drain, in place of one of the same VIP.
+    Drain(Drain),
+    /// Forget the drain of this VIP.
+    Undrain(Prefix),
 }
 
 /// Everything asked for.
@@ -222,6 +228,8 @@ pub struct Desired {
     pub firewall: Option<Firewall>,
     /// `vrrp/stop` was called and no `vrrp/start` since: none of this amphora's own VIPs is announced.
     pub silenced: bool,
+    /// What is being drained, by VIP. Each is plugged here, or registered for the amphora that is drained.
+    pub drains: BTreeMap<Prefix, Drain>,
 }
 
 impl Desired {
@@ -230,17 +238,20 @@ impl Desired {
         match change {
             Change::Plug(plug) => {
                 self.plugs.insert(plug.primary(), *plug);
+                self.forget_drains();
             }
             Change::Unplug(vip) => {
                 let gone = self.plugs.remove(&vip).map(|p| p.interface);
                 // It is about that VIP's listeners.
                 self.firewall.take_if(|f| gone.as_ref() == Some(&f.interface));
+                self.forget_drains();
             }
             Change::Register(registration) => {
                 self.registrations.insert(registration.vip, registration);
             }
             Change::Unregister(vip) => {
                 self.registrations.remove(&vip);
+                self.forget_drains();
             }
             Change::PlugNetwork(network) => {
                 self.networks.insert(network.mac, *network);
@@ -250,7 +261,24 @@ impl Desired {
             }
             Change::Firewall(firewall) => self.firewall = Some(firewall),
             Change::Silence(silenced) => self.silenced = silenced,
+            Change::Drain(drain) => drop(self.drains.insert(drain.vip, drain)),
+            Change::Undrain(vip) => drop(self.drains.remove(&vip)),
         }
+    }
+
+    /// A drain ends with the last thing that it is about: the plug here, or the registration of its amphora.
+    fn forget_drains(&mut self) {
+        if self.drains.is_empty() {
+            return;
+        }
+        let drains = std::mem::take(&mut self.drains);
+        let registered = |vip: &Prefix, amphora: &str| {
+            let held = self.registrations.get(vip).map(|r| &r.server);
+            matches!(held, Some(Server::Amphora(id)) if id == amphora)
+        };
+        let stays =
+            |(vip, drain): &(Prefix, Drain)| self.plug_of(vip.address()).is_some() || registered(vip, &drain.amphora);
+        self.drains = drains.into_iter().filter(stays).collect();
     }
 
     /// The fewest changes that lead here from nothing.
@@ -261,7 +289,22 @@ impl Desired {
         let networks = self.networks.values().cloned().map(|n| Change::PlugNetwork(Box::new(n)));
         let firewall = self.firewall.iter().cloned().map(Change::Firewall);
         let silenced = self.silenced.then_some(Change::Silence(true));
-        plugs.chain(registrations).chain(networks).chain(firewall).chain(silenced).collect()
+        // Last, for they are about plugs and registrations.
+        let drains = self.drains.values().cloned().map(Change::Drain);
+        plugs.chain(registrations).chain(networks).chain(firewall).chain(silenced).chain(drains).collect()
+    }
+
+    /// How far the drain of this VIP has come, if there is one.
+    #[must_use]
+    pub fn draining(&self, vip: IpAddr) -> Option<Stage> {
+        let vip = Prefix::try_from(vip).ok()?;
+        self.drains.get(&vip).map(|drain| drain.stage)
+    }
+
+    /// Whether this VIP is to be nowhere, by a drain that is through.
+    #[must_use]
+    pub fn is_drained(&self, vip: IpAddr) -> bool {
+        self.draining(vip) == Some(Stage::Drained)
     }
 
     /// The plug that has this VIP, primary or additional.

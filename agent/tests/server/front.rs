@@ -123,7 +123,9 @@ pub(crate) fn status_of(answer: &str) -> u16 {
 
 fn router(calls: Arc<AtomicUsize>) -> Router {
     let status = |Path(code): Path<u16>| async move { StatusCode::from_u16(code).unwrap() };
-    let who = |Extension(peer): Extension<Peer>| async move { peer.common_name.unwrap_or_default() };
+    let who = |Extension(peer): Extension<Peer>| async move {
+        peer.client.and_then(|client| client.common_name).unwrap_or_default()
+    };
     let slow = async || {
         tokio::time::sleep(Duration::from_millis(700)).await;
         "slow"

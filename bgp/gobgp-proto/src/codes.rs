@@ -16,10 +16,14 @@ pub struct Codes {
     pub set_large_community: i32,
     /// `MatchSet.Type`: one member suffices.
     pub match_any: i32,
+    /// `MatchSet.Type`: no member may match.
+    pub match_invert: i32,
     /// `CommunityAction.Type`: put them on beside those there are.
     pub community_add: i32,
     /// `CommunityAction.Type`: take them off.
     pub community_remove: i32,
+    /// `MedAction.Type`: this value, not a difference.
+    pub med_replace: i32,
     /// `ResetPeerRequest`: our routes towards the peer.
     pub reset_out: i32,
 }
@@ -33,8 +37,10 @@ impl Codes {
         set_neighbor: 1,
         set_large_community: 6,
         match_any: 0,
+        match_invert: 2,
         community_add: 0,
         community_remove: 1,
+        med_replace: 1,
         reset_out: 1,
     };
     /// gobgp 4.x.
@@ -45,8 +51,10 @@ impl Codes {
         set_neighbor: 2,
         set_large_community: 7,
         match_any: 1,
+        match_invert: 3,
         community_add: 1,
         community_remove: 2,
+        med_replace: 2,
         reset_out: 2,
     };
 }

@@ -126,6 +126,8 @@ pub struct Peer {
     pub afi_safis: ::prost::alloc::vec::Vec<AfiSafi>,
     #[prost(message, optional, tag = "11")]
     pub ttl_security: ::core::option::Option<TtlSecurity>,
+    #[prost(message, optional, tag = "12")]
+    pub bfd: ::core::option::Option<BfdPeerConfig>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -338,6 +340,8 @@ pub struct PeerState {
     pub router_id: ::prost::alloc::string::String,
     #[prost(string, tag = "22")]
     pub disconnect_message: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "23")]
+    pub bfd_state: ::core::option::Option<BfdPeerState>,
 }
 /// Nested message and enum types in `PeerState`.
 pub mod peer_state {
@@ -392,6 +396,24 @@ pub mod peer_state {
             }
         }
     }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BfdPeerConfig {
+    #[prost(bool, tag = "1")]
+    pub enabled: bool,
+    #[prost(uint32, tag = "3")]
+    pub desired_minimum_tx_interval: u32,
+    #[prost(uint32, tag = "4")]
+    pub required_minimum_receive: u32,
+    #[prost(uint32, tag = "5")]
+    pub detection_multiplier: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BfdPeerState {
+    #[prost(enumeration = "BfdSessionState", tag = "1")]
+    pub session_state: i32,
+    #[prost(enumeration = "BfdSessionState", tag = "2")]
+    pub remote_session_state: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Messages {
@@ -711,7 +733,7 @@ pub struct IpAddressPrefix {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Attribute {
-    #[prost(oneof = "attribute::Attr", tags = "2, 4, 9, 12, 21")]
+    #[prost(oneof = "attribute::Attr", tags = "2, 3, 4, 5, 6, 9, 12, 21")]
     pub attr: ::core::option::Option<attribute::Attr>,
 }
 /// Nested message and enum types in `Attribute`.
@@ -720,8 +742,14 @@ pub mod attribute {
     pub enum Attr {
         #[prost(message, tag = "2")]
         Origin(super::OriginAttribute),
+        #[prost(message, tag = "3")]
+        AsPath(super::AsPathAttribute),
         #[prost(message, tag = "4")]
         NextHop(super::NextHopAttribute),
+        #[prost(message, tag = "5")]
+        MultiExitDisc(super::MultiExitDiscAttribute),
+        #[prost(message, tag = "6")]
+        LocalPref(super::LocalPrefAttribute),
         #[prost(message, tag = "9")]
         Communities(super::CommunitiesAttribute),
         #[prost(message, tag = "12")]
@@ -736,9 +764,73 @@ pub struct OriginAttribute {
     pub origin: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AsSegment {
+    #[prost(enumeration = "as_segment::Type", tag = "1")]
+    pub r#type: i32,
+    #[prost(uint32, repeated, tag = "2")]
+    pub numbers: ::prost::alloc::vec::Vec<u32>,
+}
+/// Nested message and enum types in `AsSegment`.
+pub mod as_segment {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Type {
+        Unspecified = 0,
+        AsSet = 1,
+        AsSequence = 2,
+    }
+    impl Type {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "TYPE_UNSPECIFIED",
+                Self::AsSet => "TYPE_AS_SET",
+                Self::AsSequence => "TYPE_AS_SEQUENCE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "TYPE_UNSPECIFIED" => Some(Self::Unspecified),
+                "TYPE_AS_SET" => Some(Self::AsSet),
+                "TYPE_AS_SEQUENCE" => Some(Self::AsSequence),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AsPathAttribute {
+    #[prost(message, repeated, tag = "1")]
+    pub segments: ::prost::alloc::vec::Vec<AsSegment>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NextHopAttribute {
     #[prost(string, tag = "1")]
     pub next_hop: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MultiExitDiscAttribute {
+    #[prost(uint32, tag = "1")]
+    pub med: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LocalPrefAttribute {
+    #[prost(uint32, tag = "1")]
+    pub local_pref: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommunitiesAttribute {
@@ -975,12 +1067,79 @@ pub mod community_action {
         }
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MedAction {
+    #[prost(enumeration = "med_action::Type", tag = "1")]
+    pub r#type: i32,
+    #[prost(int64, tag = "2")]
+    pub value: i64,
+}
+/// Nested message and enum types in `MedAction`.
+pub mod med_action {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Type {
+        Unspecified = 0,
+        Mod = 1,
+        Replace = 2,
+    }
+    impl Type {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "TYPE_UNSPECIFIED",
+                Self::Mod => "TYPE_MOD",
+                Self::Replace => "TYPE_REPLACE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "TYPE_UNSPECIFIED" => Some(Self::Unspecified),
+                "TYPE_MOD" => Some(Self::Mod),
+                "TYPE_REPLACE" => Some(Self::Replace),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AsPrependAction {
+    #[prost(uint32, tag = "2")]
+    pub repeat: u32,
+    #[prost(bool, tag = "3")]
+    pub use_left_most: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LocalPrefAction {
+    #[prost(uint32, tag = "1")]
+    pub value: u32,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Actions {
     #[prost(enumeration = "RouteAction", tag = "1")]
     pub route_action: i32,
     #[prost(message, optional, tag = "2")]
     pub community: ::core::option::Option<CommunityAction>,
+    #[prost(message, optional, tag = "3")]
+    pub med: ::core::option::Option<MedAction>,
+    #[prost(message, optional, tag = "4")]
+    pub as_prepend: ::core::option::Option<AsPrependAction>,
+    #[prost(message, optional, tag = "7")]
+    pub local_pref: ::core::option::Option<LocalPrefAction>,
     #[prost(message, optional, tag = "8")]
     pub large_community: ::core::option::Option<CommunityAction>,
 }
@@ -1010,6 +1169,41 @@ pub struct PolicyAssignment {
     pub policies: ::prost::alloc::vec::Vec<Policy>,
     #[prost(enumeration = "RouteAction", tag = "5")]
     pub default_action: i32,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BfdSessionState {
+    Unspecified = 0,
+    Up = 1,
+    Down = 2,
+    AdminDown = 3,
+    Init = 4,
+}
+impl BfdSessionState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "BFD_SESSION_STATE_UNSPECIFIED",
+            Self::Up => "BFD_SESSION_STATE_UP",
+            Self::Down => "BFD_SESSION_STATE_DOWN",
+            Self::AdminDown => "BFD_SESSION_STATE_ADMIN_DOWN",
+            Self::Init => "BFD_SESSION_STATE_INIT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BFD_SESSION_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "BFD_SESSION_STATE_UP" => Some(Self::Up),
+            "BFD_SESSION_STATE_DOWN" => Some(Self::Down),
+            "BFD_SESSION_STATE_ADMIN_DOWN" => Some(Self::AdminDown),
+            "BFD_SESSION_STATE_INIT" => Some(Self::Init),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

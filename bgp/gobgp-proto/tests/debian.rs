@@ -130,7 +130,7 @@ fn a_difference_is_found() {
 
 #[test]
 fn the_codes_are_the_enums() {
-    let check = |file, package: &str, codes: Codes, values: [(&str, &str, i32); 9]| {
+    let check = |file, package: &str, codes: Codes, values: [(&str, &str, i32); 11]| {
         let ours = pool(our_folder(), file);
         for (name, value, code) in values {
             let said = ours.get_enum_by_name(&format!("{package}.{name}")).unwrap();
@@ -149,6 +149,8 @@ fn the_codes_are_the_enums() {
             ("DefinedType", "NEIGHBOR", c.set_neighbor),
             ("DefinedType", "LARGE_COMMUNITY", c.set_large_community),
             ("MatchSet.Type", "ANY", c.match_any),
+            ("MatchSet.Type", "INVERT", c.match_invert),
+            ("MedAction.Type", "REPLACE", c.med_replace),
             ("CommunityAction.Type", "ADD", c.community_add),
             ("CommunityAction.Type", "REMOVE", c.community_remove),
             ("ResetPeerRequest.SoftResetDirection", "OUT", c.reset_out),
@@ -166,6 +168,8 @@ fn the_codes_are_the_enums() {
             ("DefinedType", "DEFINED_TYPE_NEIGHBOR", c.set_neighbor),
             ("DefinedType", "DEFINED_TYPE_LARGE_COMMUNITY", c.set_large_community),
             ("MatchSet.Type", "TYPE_ANY", c.match_any),
+            ("MatchSet.Type", "TYPE_INVERT", c.match_invert),
+            ("MedAction.Type", "TYPE_REPLACE", c.med_replace),
             ("CommunityAction.Type", "TYPE_ADD", c.community_add),
             ("CommunityAction.Type", "TYPE_REMOVE", c.community_remove),
             ("ResetPeerRequest.Direction", "DIRECTION_OUT", c.reset_out),

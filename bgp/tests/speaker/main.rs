@@ -11,14 +11,14 @@ mod sessions;
 mod tor;
 
 use std::{
-    collections::BTreeSet,
     net::IpAddr,
     thread,
     time::{Duration, Instant},
 };
 
 use bgp::{
-    Announcement, Audience, Change, Distance, Family, Global, Peer, RestartTime, Session, SessionState, Speaker,
+    Announcement, Attributes, Audience, Change, Distance, Family, Global, Peer, RestartTime, Session, SessionState,
+    Speaker,
 };
 use daemon::Daemon;
 use node::Node;
@@ -101,7 +101,8 @@ pub(crate) fn peer(name: &str, address: &str) -> Peer {
         local_address: None,
         families: vec![Family::Ipv4, Family::Ipv6],
         connect_retry: Duration::from_secs(5),
-        communities: BTreeSet::new(),
+        bfd: None,
+        attributes: Attributes::default(),
     }
 }
 
@@ -111,7 +112,7 @@ pub(crate) fn announcement(prefix: &str, next_hop: &str, audience: Audience) -> 
         prefix: ip(prefix).try_into().unwrap(),
         next_hop: ip(next_hop).try_into().unwrap(),
         audience,
-        communities: vec![],
+        attributes: Attributes::default(),
     }
 }
 

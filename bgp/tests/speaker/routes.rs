@@ -2,18 +2,19 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use bgp::{Announcement, Audience, Change, Peer, Prefix};
+use bgp::{Announcement, Attributes, Audience, Change, Peer, Prefix};
 
 use crate::{
     AMPHORA_AS, NEXT_HOP, NEXT_HOP6, Site, TOR_A, TOR_AS, TOR_B, TOR_B6, VIP, VIP6, announcement, bring_up,
     daemon::{Daemon, Gobgpd},
     established, on_both, only, peer, session, session_when,
-    tor::{Bird, Frr, Route},
+    tor::{Bird, Frr, Preference, Route},
     until,
 };
 
 on_both! {
-    every_family_of_prefix_and_session the_audience_decides each_peer_sees_communities_of_its_own ten_thousand
+    every_family_of_prefix_and_session the_audience_decides each_peer_sees_communities_of_its_own
+    attributes_of_routes_and_of_peers ten_thousand
 }
 
 const FRR: &str = " neighbor 192.0.2.10 remote-as 64512
@@ -43,6 +44,10 @@ protocol bgp amphora {{
 
 fn prefix(text: &str) -> Prefix {
     text.parse::<IpAddr>().unwrap().try_into().unwrap()
+}
+
+fn communities(texts: &[&str]) -> Attributes {
+    Attributes { communities: texts.iter().map(|text| text.parse().unwrap()).collect(), ..Attributes::default() }
 }
 
 /// A route with this next hop and nothing else to it.
@@ -90,10 +95,8 @@ async fn every_family_of_prefix_and_session(gobgpd: &Gobgpd) {
     assert!(speaker.advertised("192.0.2.99".parse().unwrap(), None).await.is_err());
 
     // communities, an IPv4 prefix by an IPv6 next hop, another next hop: each replaces what stood
-    let drained = Announcement {
-        communities: vec!["65535:0".parse().unwrap()],
-        ..announcement(VIP, "192.0.2.78", Audience::All)
-    };
+    let drained =
+        Announcement { attributes: communities(&["65535:0"]), ..announcement(VIP, "192.0.2.78", Audience::All) };
     speaker.apply(&[Change::Announce(drained.clone())]).await.unwrap();
     assert_eq!(speaker.announcement(drained.prefix).await.unwrap(), Some(drained));
     until("the new next hop", || frr.route(&v4).is_some_and(|r| r.next_hop == "192.0.2.78"));
@@ -158,14 +161,13 @@ async fn each_peer_sees_communities_of_its_own(gobgpd: &Gobgpd) {
     let site = Site::new();
     let daemon = Daemon::start(&site.amphora, gobgpd);
     let (frr, bird) = (Frr::start(&site.tor_a, TOR_AS, FRR), Bird::start(&site.tor_b, &bird("198.51.100.10", 64_501)));
-    let with =
-        |peer: Peer, texts: &[&str]| Peer { communities: texts.iter().map(|c| c.parse().unwrap()).collect(), ..peer };
+    let with = |peer: Peer, texts: &[&str]| Peer { attributes: communities(texts), ..peer };
     // One of two, one that has a name (NO_EXPORT), and the greatest there is.
     let a = with(peer("tor-a", TOR_A), &["64512:100", "65535:65281"]);
     let b = with(Peer { remote_as: 64_501.try_into().unwrap(), ..peer("tor-b", TOR_B) }, &["65535:65535"]);
     let plain = announcement(VIP, NEXT_HOP, Audience::All);
     let draining =
-        Announcement { communities: vec!["65535:0".parse().unwrap()], ..announcement(VIP6, NEXT_HOP6, Audience::All) };
+        Announcement { attributes: communities(&["65535:0"]), ..announcement(VIP6, NEXT_HOP6, Audience::All) };
     let speaker = bring_up(&daemon, &[plain.clone(), draining.clone()], &[a.clone(), b.clone()]).await;
     established(&speaker, TOR_A).await;
     established(&speaker, TOR_B).await;
@@ -196,6 +198,66 @@ async fn each_peer_sees_communities_of_its_own(gobgpd: &Gobgpd) {
     }
     assert_eq!((session(&speaker, TOR_B).await.since, b_alone()), (since, updates), "tor-b is not concerned");
     assert_eq!(of(bird.route(&v4)), ["(65535,65535)"]);
+}
+
+/// MED goes to both kinds of peers, prepends to external ones, `LOCAL_PREF` to internal ones; a route's own MED and
+/// `LOCAL_PREF` stand before its peer's, prepends add up. Changes reach the routers in the same session.
+async fn attributes_of_routes_and_of_peers(gobgpd: &Gobgpd) {
+    // FRR external and BIRD internal, then the other way round
+    for (frr_as, bird_as) in [(TOR_AS, AMPHORA_AS), (AMPHORA_AS, TOR_AS)] {
+        let site = Site::new();
+        let daemon = Daemon::start(&site.amphora, gobgpd);
+        let (frr, bird) =
+            (Frr::start(&site.tor_a, frr_as, FRR), Bird::start(&site.tor_b, &bird("198.51.100.10", bird_as)));
+        let own = Attributes { med: Some(50), local_pref: Some(150), prepend: 1, ..communities(&["64512:1"]) };
+        let a = Peer { remote_as: frr_as.try_into().unwrap(), attributes: own.clone(), ..peer("tor-a", TOR_A) };
+        let b = Peer { remote_as: bird_as.try_into().unwrap(), attributes: own, ..peer("tor-b", TOR_B) };
+        let plain = announcement(VIP, NEXT_HOP, Audience::All);
+        let worse = Attributes { med: Some(0), local_pref: Some(0), prepend: 11, ..communities(&["64512:2"]) };
+        let worse = Announcement { attributes: worse, ..announcement(VIP6, NEXT_HOP6, Audience::All) };
+        let speaker = bring_up(&daemon, &[plain.clone(), worse.clone()], &[a.clone(), b.clone()]).await;
+        let (a_up, b_up) = (established(&speaker, TOR_A).await.since, established(&speaker, TOR_B).await.since);
+        let (v4, v6) = (format!("{VIP}/32"), format!("{VIP6}/128"));
+        let see = |prefix: &str, ases: usize, med: u32, local_pref: Option<u32>| {
+            let external =
+                |default| Some(Preference { as_path: vec![AMPHORA_AS; ases], med: Some(med), local_pref: default });
+            let internal = Some(Preference { as_path: vec![], med: Some(med), local_pref: local_pref.or(Some(100)) });
+            let want = if frr_as == TOR_AS { (external(None), internal) } else { (internal, external(Some(100))) };
+            let seen = || (frr.preference(prefix), bird.preference(prefix));
+            until(&format!("{prefix} is {want:?}, not {:?}", seen()), || seen() == want);
+        };
+        see(&v4, 2, 50, Some(150));
+        see(&v6, 13, 0, Some(0));
+        assert_eq!(frr.route(&v6).unwrap().communities, ["64512:1", "64512:2"]);
+        for (route, prefix) in [(frr.route(&v4), &v4), (bird.route(&v6), &v6)] {
+            assert_eq!(route.unwrap().large_communities, [""; 0], "marks on {prefix}");
+        }
+
+        // read back: what was announced, and what each peer is sent
+        let held = speaker.announcement(worse.prefix).await.unwrap();
+        assert_eq!(held, Some(worse.clone()));
+        for (peer, external) in [(TOR_A, frr_as == TOR_AS), (TOR_B, bird_as == TOR_AS)] {
+            let sent =
+                speaker.advertised(peer.parse().unwrap(), Some(worse.prefix)).await.unwrap().remove(0).attributes;
+            assert_eq!((sent.prepend, sent.med), (if external { 12 } else { 0 }, Some(0)), "{peer}");
+            assert_eq!(sent.local_pref, (!external).then_some(0), "{peer}");
+        }
+        assert!(!speaker.set_policy(&[b.clone(), a.clone()]).await.unwrap(), "nothing has changed");
+
+        // a route's own, then the peers'
+        let better = Attributes { local_pref: Some(200), ..Attributes::default() };
+        speaker.apply(&[Change::Announce(Announcement { attributes: better, ..worse.clone() })]).await.unwrap();
+        see(&v6, 2, 50, Some(200));
+        let med_alone = |peer: Peer| Peer { attributes: Attributes { med: Some(7), ..Attributes::default() }, ..peer };
+        assert!(speaker.set_policy(&[med_alone(a), med_alone(b)]).await.unwrap());
+        see(&v4, 1, 7, None);
+        see(&v6, 1, 7, Some(200));
+        assert_eq!(session(&speaker, TOR_A).await.since, a_up, "the session is the same");
+        assert_eq!(session(&speaker, TOR_B).await.since, b_up, "the session is the same");
+        // back to where the first began
+        speaker.apply(&[Change::Announce(worse)]).await.unwrap();
+        see(&v6, 12, 0, Some(0));
+    }
 }
 
 /// A table's worth in one call, and again.

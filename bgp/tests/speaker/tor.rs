@@ -17,6 +17,19 @@ pub(crate) struct Route {
     pub(crate) large_communities: Vec<String>,
 }
 
+/// What a router chooses by.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Preference {
+    pub(crate) as_path: Vec<u32>,
+    pub(crate) med: Option<u32>,
+    /// BIRD gives a route of an external peer the default, 100.
+    pub(crate) local_pref: Option<u32>,
+}
+
+fn ases(text: &str) -> Vec<u32> {
+    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
 /// FRR: zebra and bgpd in a node.
 pub(crate) struct Frr<'a> {
     node: &'a Node,
@@ -67,6 +80,15 @@ impl<'a> Frr<'a> {
         })
     }
 
+    /// What its only path to one prefix is chosen by.
+    pub(crate) fn preference(&self, prefix: &str) -> Option<Preference> {
+        let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
+        let path = &self.show(&format!("{family} unicast {prefix}"))["paths"][0];
+        let number = |key: &str| path[key].as_u64().map(|n| n.try_into().unwrap());
+        let as_path = path["aspath"]["string"].as_str()?.replace("Local", "");
+        Some(Preference { as_path: ases(&as_path), med: number("metric"), local_pref: number("locPrf") })
+    }
+
     /// All prefixes of a family.
     pub(crate) fn prefixes(&self, family: &str) -> BTreeSet<String> {
         let said = self.show(&format!("{family} unicast"));
@@ -107,6 +129,16 @@ impl<'a> Bird<'a> {
     pub(crate) fn birdc(&self, command: &str) -> String {
         let output = self.node.try_run(&format!("birdc -s /run/bird.ctl {command}"));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What its only path to one prefix is chosen by.
+    pub(crate) fn preference(&self, prefix: &str) -> Option<Preference> {
+        let said = self.birdc(&format!("show route {prefix} all"));
+        let value = |key: &str| said.lines().find_map(|l| l.trim().strip_prefix(key)).map(str::trim);
+        let number = |key: &str| value(key).map(|text| text.parse().unwrap());
+        value("BGP.next_hop:")?;
+        let as_path = ases(value("BGP.as_path:").unwrap_or_default());
+        Some(Preference { as_path, med: number("BGP.med:"), local_pref: number("BGP.local_pref:") })
     }
 
     /// The route to one prefix, from `show route all`.

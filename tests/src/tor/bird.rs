@@ -36,6 +36,9 @@ protocol kernel kernel6 {{ merge paths yes; ipv6 {{ import none; export where so
 ",
         config.router_id
     );
+    if config.options.bfd {
+        text += "protocol bfd { interface \"*\" { interval 300 ms; multiplier 3; }; }\n";
+    }
     if config.neighbours.is_empty() {
         for family in [Family::V4, Family::V6] {
             text += &protocol(config, &format!("amphorae_{family:?}"), &format!("range {}", MANAGEMENT.of(family)));
@@ -61,6 +64,9 @@ fn protocol(config: &Config, name: &str, neighbour: &str) -> String {
         (false, None | Some(1)) => "  direct;\n".to_owned(),
         (_, hops) => format!("  multihop {};\n", hops.unwrap_or(4)),
     };
+    if options.bfd {
+        text += "  bfd on;\n";
+    }
     if options.ttl_hops.is_some() {
         text += "  ttl security on;\n";
     }

@@ -34,7 +34,11 @@ pub(super) fn start(node: &Node, config: &Config) -> Result<Vec<Proc>> {
             Err(text)
         }
     })?;
-    Ok(vec![zebra, bgpd])
+    let mut daemons = vec![zebra, bgpd];
+    if config.options.bfd {
+        daemons.push(daemon(node, "bfdd", "/run/frr/bfdd.vty")?);
+    }
+    Ok(daemons)
 }
 
 fn daemon(node: &Node, name: &str, socket: &str) -> Result<Proc> {
@@ -72,6 +76,9 @@ router bgp {}
 ",
         ANYCAST.v4, ANYCAST.v6, options.asn, config.router_id, config.amphora_as
     );
+    if options.bfd {
+        text += " neighbor AMPHORAE bfd 3 300 300\n";
+    }
     if let Some(password) = &options.password {
         let _ = writeln!(text, " neighbor AMPHORAE password {password}");
     }

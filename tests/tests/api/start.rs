@@ -54,12 +54,16 @@ fn a_bad_bgp_configuration_is_exit_78_with_every_problem_named_and_nothing_touch
 }
 
 #[test]
-fn a_last_resort_that_is_not_there_and_a_distributor_without_next_hops_are_refused_too() {
+fn a_last_resort_without_a_watermark_and_a_distributor_without_next_hops_are_refused_too() {
     let fabric = fabric("refused-more", 1);
     let amphora = &fabric.amphorae[0];
     let good = amphora.distributor_sections() + &fabric.tors[0].peer_section(lab::Family::V4);
     for (was, is, problem) in [
-        ("announce = api", "last_resort = worse", "[distributor] last_resort: `worse` is not supported"),
+        (
+            "announce = api",
+            "last_resort = worse",
+            "[distributor] last_resort: `worse` does nothing without members_low",
+        ),
         ("vip_mode = anycast", "vip_mode = anycast\nvip_mod = x", "[distributor] vip_mod: no such option"),
         (
             "allowed_nexthops",

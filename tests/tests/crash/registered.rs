@@ -72,3 +72,53 @@ fn an_agent_killed_at_any_step_of_silencing_its_amphora_completes_it_on_a_retry(
     walk(&lab, &Operation { name: "vrrp start", before: &before, call: &start, after: &announced, again: 202 });
     lab.wait_routes(&BTreeSet::from([lab.vip.v6.into()]));
 }
+
+/// An amphora of two VIPs, of which the IPv6 one is drained at once, and what it is before and after.
+struct Drained {
+    lab: One,
+    /// The calls' path, without their name.
+    path: String,
+}
+
+impl Drained {
+    fn new(name: &str) -> Self {
+        let lab = announcing(name);
+        let path = format!("/1.0/distributor/amphorae/{}", lab.amphora().id());
+        Self { lab, path }
+    }
+
+    fn drain(&self, api: &mut Api) -> lab::Result<lab::Reply> {
+        let body = json!({ "timeout_s": 0, "max_connections": 0, "vip_ip": self.lab.vip.v6 });
+        api.put(&format!("{}/drain", self.path), &body)
+    }
+
+    fn undrain(&self, api: &mut Api) -> lab::Result<lab::Reply> {
+        api.put(&format!("{}/undrain", self.path), &json!({ "vip_ip": self.lab.vip.v6 }))
+    }
+
+    fn is_drained(&self, wreck: &Wreck) -> bool {
+        wreck.announced.is_empty() && wreck.bound == BTreeSet::from([self.lab.vip.v4.into()])
+    }
+
+    fn is_announced(&self, wreck: &Wreck) -> bool {
+        wreck.announced == BTreeSet::from([self.lab.vip.v6.into()]) && wreck.bound == self.lab.both()
+    }
+}
+
+/// From the call through all stages to the end.
+#[test]
+fn an_agent_killed_at_any_step_of_a_drain_completes_it_and_never_unbinds_what_is_announced() {
+    let d = Drained::new("crash-drain");
+    let (drain, after) = (|api: &mut Api| d.drain(api), |wreck: &Wreck| d.is_drained(wreck));
+    let before = || prepare(&d.lab, &|api| d.undrain(api), &|wreck| d.is_announced(wreck));
+    walk(&d.lab, &Operation { name: "drain", before: &before, call: &drain, after: &after, again: 202 });
+}
+
+#[test]
+fn an_agent_killed_at_any_step_of_ending_a_drain_binds_before_it_announces() {
+    let d = Drained::new("crash-undrain");
+    let (undrain, after) = (|api: &mut Api| d.undrain(api), |wreck: &Wreck| d.is_announced(wreck));
+    let before = || prepare(&d.lab, &|api| d.drain(api), &|wreck| d.is_drained(wreck));
+    walk(&d.lab, &Operation { name: "undrain", before: &before, call: &undrain, after: &after, again: 202 });
+    d.lab.wait_routes(&BTreeSet::from([d.lab.vip.v6.into()]));
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 /// Call, file, test. A call that does different things is here once for each.
-const WALKS: [(&str, &str, &str); 24] = [
+const WALKS: [(&str, &str, &str); 26] = [
     ("put /1.0/certificate", "files.rs", "kill_9_at_any_step_leaves_the_old_file_or_the_new"),
     ("put /1.0/config", "front/config.rs", "kill_9_at_any_step_leaves_the_old_configuration_or_the_new"),
     (
@@ -18,6 +18,16 @@ const WALKS: [(&str, &str, &str); 24] = [
         "delete /1.0/distributor/amphorae/{amphora_id}",
         "crash/main.rs",
         "an_agent_killed_at_any_step_of_register_or_unregister_moves_no_other_route",
+    ),
+    (
+        "put /1.0/distributor/amphorae/{amphora_id}/drain",
+        "crash/registered.rs",
+        "an_agent_killed_at_any_step_of_a_drain_completes_it_and_never_unbinds_what_is_announced",
+    ),
+    (
+        "put /1.0/distributor/amphorae/{amphora_id}/undrain",
+        "crash/registered.rs",
+        "an_agent_killed_at_any_step_of_ending_a_drain_binds_before_it_announces",
     ),
     (
         "post /1.0/distributor/vips",

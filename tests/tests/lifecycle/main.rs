@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod flapping;
+mod last_resort;
 mod listener;
 mod network;
 mod quiet;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lab::{TorKind, wait_for};
+use lab::{Amphora, Proc, TorKind, wait_for};
 
 use crate::support::{LB, PATIENCE, Site, act, found, lost};
 
@@ -39,10 +39,8 @@ fn too_few_members_withdraw_and_enough_announce() {
     let options = "members_low = 50\nmembers_high = 75\ncheck_interval = 200";
     let (site, mut api) = Site::new("lifecycle-members", TorKind::Bird, options);
     let vip = site.vip.v4.into();
-    let server = |n: u8| format!("    server m{n} 127.0.0.{}:8080 check inter 200ms fall 1 rise 1\n", n + 1);
-    let text = "backend pool:listener\n    mode http\n".to_owned() + &[1, 2, 3, 4].map(server).concat();
-    site.upload(&mut api, &text);
-    let members: Vec<_> = (1..=4_u8).map(|n| start(&site, n)).collect();
+    site.upload(&mut api, &pool(4));
+    let members: Vec<_> = (1..=4_u8).map(|n| start(site.amphora(), n)).collect();
     act(&mut api, "start");
     site.wait_announced();
     let watch = site.tor().watch_routes().unwrap();
@@ -61,7 +59,7 @@ fn too_few_members_withdraw_and_enough_announce() {
     let gone = lost(&watch, vip).duration_since(third);
     assert!(site.wait_gate(&mut api, "members", false).starts_with("1 of 4"));
     // Half is not enough again.
-    let _again = start(&site, 1);
+    let _again = start(site.amphora(), 1);
     wait_for("two members are up", PATIENCE, || match evidence(&site, &mut api) {
         said if said.starts_with("2 of 4") => Ok(()),
         said => Err(said),
@@ -69,10 +67,16 @@ fn too_few_members_withdraw_and_enough_announce() {
     .unwrap();
     assert!(!site.is_announced());
     let third = Instant::now();
-    let _more = start(&site, 2);
+    let _more = start(site.amphora(), 2);
     let back = found(&watch, vip).duration_since(third);
     println!("members: route gone after {gone:?}, back after {back:?} (load balancer {LB})");
     site.wait_announced();
+}
+
+/// A pool of members, which haproxy looks at every 200 ms.
+pub(crate) fn pool(members: u8) -> String {
+    let server = |n: u8| format!("    server m{n} 127.0.0.{}:8080 check inter 200ms fall 1 rise 1\n", n + 1);
+    "backend pool:listener\n    mode http\n".to_owned() + &(1..=members).map(server).collect::<String>()
 }
 
 /// What the gate of the members says, however it stands.
@@ -84,13 +88,14 @@ fn evidence(site: &Site, api: &mut lab::Api) -> String {
 }
 
 /// A member: another haproxy, which answers on an address of its own.
-fn start(site: &Site, n: u8) -> lab::Proc {
+pub(crate) fn start(amphora: &Amphora, n: u8) -> Proc {
     let path = format!("/etc/haproxy/member-{n}.cfg");
     let text = format!(
         "defaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\nfrontend f\n  bind \
          127.0.0.{}:8080\n  http-request return status 200\n",
         n + 1
     );
-    site.amphora().node().write_file(&path, text, 0o644).unwrap();
-    site.inside().spawn(&format!("member-{n}"), &mut lab::command(["haproxy", "-db", "-f", &path])).unwrap()
+    amphora.node().write_file(&path, text, 0o644).unwrap();
+    let inside = amphora.haproxy_netns().unwrap();
+    inside.spawn(&format!("member-{n}"), &mut lab::command(["haproxy", "-db", "-f", &path])).unwrap()
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use lab::routes::RouteWatch;
 use lab::{
-    Amphora, Api, Capture, Dual, Fabric, Family, Neighbours, Options, Place, Reply, Tor, TorKind, addresses, balancers,
+    Amphora, Api, Capture, Dual, Fabric, Family, Neighbours, Options, Reply, Tor, TorKind, addresses, balancers,
     fabric, wait_for,
 };
 use serde_json::Value;
@@ -68,15 +68,8 @@ impl Site {
         &self.fabric.tors[0]
     }
 
-    pub(crate) fn inside(&self) -> Place {
-        self.amphora().haproxy_netns().unwrap()
-    }
-
-    /// Takes a configuration as Octavia has it, whose listener answers on the VIP; `more` is put at its end.
     pub(crate) fn upload(&self, api: &mut Api, more: &str) {
-        let binds = BOTH.map(|family| SocketAddr::new(self.vip.of(family), PORT));
-        let text = balancers::configuration(LB, &binds, self.amphora().name(), more);
-        api.upload(self.amphora(), LB, text).unwrap().success().unwrap();
+        upload(self.amphora(), api, self.vip, more);
     }
 
     pub(crate) fn prefix(&self, family: Family) -> IpNet {
@@ -138,6 +131,13 @@ impl Site {
         self.amphora().node().run(["kill", "-9", &pid.to_string()]).unwrap();
         Instant::now()
     }
+}
+
+/// Gives an amphora a configuration as Octavia has it, whose listener answers on the VIP; `more` is put at its end.
+pub(crate) fn upload(amphora: &Amphora, api: &mut Api, vip: Dual, more: &str) {
+    let binds = BOTH.map(|family| SocketAddr::new(vip.of(family), PORT));
+    let text = balancers::configuration(LB, &binds, amphora.name(), more);
+    api.upload(amphora, LB, text).unwrap().success().unwrap();
 }
 
 /// Starts, stops or reloads it.

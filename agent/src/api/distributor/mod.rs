@@ -3,9 +3,12 @@
 pub mod amphorae;
 pub mod check;
 pub mod decide;
+pub mod drain;
+mod notes;
 pub mod peers;
 pub mod query;
 pub mod route;
+pub mod status;
 pub mod vips;
 pub mod why;
 

@@ -9,10 +9,12 @@ use bgp::{PeerId, Prefix};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::drain;
 use crate::{
     api::App,
     converge::Report,
-    state::{Registration, Server},
+    resolve,
+    state::{Registration, Server, Stage},
 };
 
 /// How far a registration has come.
@@ -66,6 +68,9 @@ pub struct Route {
     /// What keeps it from being announced or heard by every peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// How far its drain has come; absent when it is not being drained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<drain::Progress>,
 }
 
 /// What an unregistration came to.
@@ -103,6 +108,7 @@ impl Route {
             operating_status: OperatingStatus::Offline,
             advertised_to: Vec::new(),
             reason,
+            drain: None,
         }
     }
 
@@ -126,6 +132,26 @@ impl Route {
     /// What keeps it from being announced or heard by every peer.
     pub(super) fn reason(&self) -> Option<String> {
         self.reason.clone()
+    }
+
+    /// Which VIP, by which next hop.
+    pub(super) fn way(&self) -> (IpAddr, IpAddr) {
+        (self.vip_ip, self.nexthop_ip)
+    }
+
+    /// How far it has come.
+    pub(super) fn provisioning(&self) -> ProvisioningStatus {
+        self.provisioning_status
+    }
+
+    /// The peers it is sent to.
+    pub(super) fn hearers(&self) -> &[PeerId] {
+        &self.advertised_to
+    }
+
+    /// It is being taken out of service.
+    pub(super) fn is_draining(&self) -> bool {
+        serde_json::to_value(self).is_ok_and(|route| route["drain"].is_object())
     }
 
     /// One that nobody registered.
@@ -171,6 +197,7 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
         None => Default::default(),
     };
     let gates = app.gates.borrow().clone();
+    let drains = app.owner.shared().read(|d| d.drains.clone());
     app.progress.read(|report| {
         let registered = held.iter().map(|r| (r, Route::reported(r, report, &announced)));
         let of_listeners = own.iter().map(|r| (r, Route::reported(r, report, &announced).of_listener()));
@@ -178,9 +205,12 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
             if let (Some(why), ProvisioningStatus::PendingCreate) = (&why, route.provisioning_status) {
                 route.reason = Some(why.clone());
             }
+            let drain = drains.get(&r.vip);
+            route.drain = drain.map(|drain| drain::Progress::of(drain, &app.drains));
             // Newer than what the last pass met.
             if !announced.contains(&r.vip) {
-                route.reason = gates.why(r.vip.address()).or(route.reason);
+                let drained = drain.filter(|drain| drain.stage != Stage::Deprefer).map(resolve::drained);
+                route.reason = drained.or_else(|| gates.why(r.vip.address())).or(route.reason);
             }
             route.with_peers(r.vip, &app.policy.peers, &advertised)
         });

@@ -131,8 +131,7 @@ async fn find(
             return Err(ApiError::no_such_nic());
         }
         Place::Outside(link) => {
-            let connection = peer.local.unwrap_or(IpAddr::from([0; 4]));
-            if app.is_management(&link, connection).await.map_err(|e| failed("look for the NIC", &e))? {
+            if app.is_management(&link, peer.local).await.map_err(|e| failed("look for the NIC", &e))? {
                 return Err(bad("mac_address", format!("{mac} is the management interface {}", link.name)));
             }
             None

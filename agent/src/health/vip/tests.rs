@@ -5,7 +5,11 @@ use crate::health::gate::Verdict;
 
 const ALL: [Gate; 7] =
     [Gate::Process, Gate::Listener, Gate::Socket, Gate::Bound, Gate::Carrier, Gate::Gateway, Gate::Members];
-const SETTINGS: Settings = Settings { counts: Counts { rise: 2, fall: 3 }, hold_down: Duration::from_secs(3) };
+const SETTINGS: Settings = Settings {
+    counts: Counts { rise: 2, fall: 3 },
+    hold_down: Duration::from_secs(3),
+    last_resort: LastResort::Withdraw,
+};
 const MINUTE: Duration = Duration::from_mins(1);
 
 fn readings(verdicts: impl IntoIterator<Item = (Gate, Verdict)>) -> BTreeMap<Gate, Reading> {
@@ -94,6 +98,7 @@ proptest! {
                     up = false;
                 }
                 Decision::Hold(_) => {}
+                Decision::Worse(_) => prop_assert!(false, "last_resort = withdraw"),
             }
         }
         for first in &lost {
@@ -158,6 +163,34 @@ fn a_process_that_is_back_answers_for_itself() {
     // One answer is enough for a new one, where the old one would have needed two.
     vip.observe(&readings([(Gate::Socket, Verdict::Pass), (Gate::Members, Verdict::Pass)]), &SETTINGS, now);
     assert_eq!(vip.decide(&SETTINGS, started, now), Decision::Announce);
+}
+
+#[test]
+fn the_last_resort_is_for_members_alone_and_no_failure() {
+    let settings = Settings { last_resort: LastResort::Worse, ..SETTINGS };
+    let (mut vip, started, now) = announced();
+    let mut look = |verdicts: &[(Gate, Verdict)], times: usize| {
+        (0..times).for_each(|_| vip.observe(&readings(verdicts.iter().copied()), &settings, now));
+        vip.decide(&settings, started, now)
+    };
+    let down = [(Gate::Members, Verdict::Fail)];
+    assert_eq!(look(&down, 2), Decision::Announce);
+    for _ in 0..20 {
+        assert_eq!(look(&down, 3), Decision::Worse("members: seen".to_owned()));
+        assert_eq!(look(&[(Gate::Members, Verdict::Pass)], 2), Decision::Announce, "it is not damped");
+    }
+    assert!(matches!(look(&down, 3), Decision::Worse(_)));
+    let also = look(&[(Gate::Bound, Verdict::Fail)], 1);
+    assert!(matches!(&also, Decision::Withdraw(why) if why == "bound: seen"), "{also:?}");
+    assert!(matches!(look(&[(Gate::Bound, Verdict::Pass)], 1), Decision::Worse(_)));
+    // An agent that has just started does not decide on it either.
+    let mut new = Vip::new(&ALL, started);
+    new.observe(
+        &readings(ALL.map(|g| (g, if g == Gate::Members { Verdict::Fail } else { Verdict::Pass }))),
+        &settings,
+        started,
+    );
+    assert!(matches!(new.decide(&settings, started, started), Decision::Hold(_)));
 }
 
 #[test]

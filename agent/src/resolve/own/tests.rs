@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    config::VipConfig,
     health::Judged,
     resolve::tests::{address, desired, facts, ip, plug, policy, registration},
 };
@@ -14,15 +15,31 @@ fn plugged() -> (Desired, Facts) {
 }
 
 fn judged(decision: Decision) -> Gates {
-    Gates([(ip("203.0.113.7"), Judged { decision, gates: vec![], lbs: vec![], leaving: false })].into())
+    Gates(
+        [(
+            ip("203.0.113.7"),
+            Judged { decision, gates: vec![], lbs: vec![], leaving: false, wanted: true, transitions: [].into() },
+        )]
+        .into(),
+    )
 }
 
 /// What is wanted, and why not, of the VIP, beside a speaker that announces it or not.
 fn wanted(decision: Decision, is_announced: bool) -> Result<WantAnnounced, Closed> {
-    let ((desired, facts), policy) = (plugged(), gated());
-    let own = own(&desired, &facts, &policy);
-    let all = Announcements::of(own.values(), &desired, &facts, &policy, &judged(decision));
-    let (mut open, mut closed) = all.beside(|_| is_announced);
+    let as_said = is_announced.then(Attributes::default);
+    wanted_beside(decision, as_said, &gated())
+}
+
+/// The same beside a speaker that announces it with these attributes, or not.
+fn wanted_beside(decision: Decision, announced: Option<Attributes>, policy: &Policy) -> Result<WantAnnounced, Closed> {
+    let (desired, facts) = plugged();
+    let own = own(&desired, &facts, policy);
+    let all = Announcements::of(own.values(), &desired, &facts, policy, &judged(decision));
+    let held = own.values().zip(announced).map(|(own, attributes)| {
+        let (prefix, next_hop, audience) = (own.vip, own.nexthop, bgp::Audience::All);
+        (prefix, Some(Announcement { prefix, next_hop, audience, attributes }))
+    });
+    let (mut open, mut closed) = all.beside(&held.collect());
     assert_eq!(open.len() + closed.len(), 1);
     open.pop_first().map(|(_, wanted)| wanted).ok_or_else(|| closed.pop_first().unwrap().1)
 }
@@ -67,6 +84,27 @@ fn decisions_are_heeded_and_what_is_held_stays_as_it_is() {
     }
     assert_eq!(wanted(Decision::Hold(why()), false).unwrap_err(), "reason");
     wanted(Decision::Hold(why()), true).unwrap();
+}
+
+#[test]
+fn the_longest_prefix_says_what_a_vip_is_announced_with_and_a_last_resort_is_worse_than_that() {
+    let of = |prefix: &str, attributes: Attributes| VipConfig { prefix: prefix.parse().unwrap(), attributes };
+    let med = |med| Attributes { med: Some(med), ..Attributes::default() };
+    let communities = [bgp::Community(7)].into();
+    let own = Attributes { communities, prepend: 8, local_pref: Some(300), med: Some(50) };
+    let wide = [of("203.0.113.0/24", med(1)), of("0.0.0.0/0", med(2)), of("203.0.113.8/32", med(3))];
+    let mut policy = Policy { vips: wide.into(), ..gated() };
+    let attributes = |policy: &Policy, decision| wanted_beside(decision, None, policy).unwrap().announcement.attributes;
+    assert_eq!(attributes(&policy, Decision::Announce), med(1));
+    policy.vips.push(of("203.0.113.7/32", own.clone()));
+    assert_eq!(attributes(&policy, Decision::Announce), own);
+    let worse = attributes(&policy, Decision::Worse("members".into()));
+    assert_eq!((worse.prepend, worse.local_pref, &worse.communities), (10, Some(0), &own.communities));
+    assert!(worse.med > own.med);
+
+    // An agent that has just started leaves it as it is, and so announces it as the last resort still.
+    let held = wanted_beside(Decision::Hold("unknown".into()), Some(worse.clone()), &policy).unwrap();
+    assert_eq!(held.announcement.attributes, worse);
 }
 
 #[test]

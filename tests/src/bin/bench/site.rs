@@ -2,7 +2,6 @@
 //! more agent that holds nothing.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -133,7 +132,8 @@ impl Site {
 
     fn peer(&self) -> Result<Peer> {
         Ok(Peer {
-            communities: BTreeSet::new(),
+            bfd: None,
+            attributes: bgp::Attributes::default(),
             id: self.tor().name().parse()?,
             address: self.tor().peering_address(Family::V4),
             remote_as: self.tor().options().asn.try_into()?,
@@ -190,6 +190,6 @@ pub(crate) fn announcement(vip: IpAddr, next_hop: IpAddr) -> Result<Announcement
         prefix: Prefix::try_from(vip)?,
         next_hop: next_hop.try_into()?,
         audience: Audience::All,
-        communities: Vec::new(),
+        attributes: bgp::Attributes::default(),
     })
 }

@@ -1,0 +1,114 @@
+//! What of a status is not as it should be, and the fix for each. Pure: the facts and the time in, words out.
+
+use super::{AmphoraStatus, Certificate, HealthManager, Problem};
+use crate::speaker::PeerView;
+
+/// How long before its end a certificate is a matter for somebody: Octavia rotates amphorae's own 30 days before.
+const EXPIRING: u64 = 14 * 86_400;
+
+/// Each thing that is not as it should be.
+pub(super) fn problems(status: &AmphoraStatus, now: u64) -> Vec<Problem> {
+    let mut all = Vec::new();
+    let mut problem = |problem: String, fix: &str| all.push(Problem { problem, fix: fix.to_owned() });
+    for stale in &status.configuration.stale {
+        problem(
+            format!("the configuration on disk is not in effect: {stale}"),
+            if stale.contains("restarted") {
+                "systemctl restart amphora-agent; nothing changes on the wire"
+            } else {
+                "amphoractl check-config shows what is wrong; mend it, then systemctl reload amphora-agent"
+            },
+        );
+    }
+    let certificates = &status.certificates;
+    for (what, certificate, fix) in [
+        (
+            "server certificate",
+            &certificates.server,
+            "replace the file, or have the controller send a new one (openstack loadbalancer amphora failover, or its housekeeping)",
+        ),
+        (
+            "client CA",
+            &certificates.client_ca,
+            "put the controller's new CA into the file, beside the old one until the controller has changed",
+        ),
+    ] {
+        if let Some(what) = expiring(what, certificate, now) {
+            problem(what, fix);
+        }
+    }
+    if status.speaker.as_ref().is_some_and(|speaker| !speaker.up) {
+        problem(
+            "the BGP speaker does not answer: nothing can be announced or withdrawn".to_owned(),
+            "the agent starts gobgpd again by itself; /var/log/gobgpd.log and journalctl -u amphora-agent say why it ends",
+        );
+    }
+    for peer in status.peers.iter().filter(|peer| !peer.is_up()) {
+        problem(
+            format!("peer {} is {}", peer.name(), peer.why_down()),
+            "the peer needs a neighbor (or a listen range) for this amphora, with its AS, password and TTL; TCP port 179 must get there",
+        );
+    }
+    for vip in status.vips.iter().filter(|vip| vip.degraded) {
+        let (ip, reason) = (vip.vip_ip, vip.reason.as_deref().unwrap_or("the speaker is being told"));
+        problem(
+            format!("VIP {ip} should be announced and is not: {reason}"),
+            &format!("amphoractl why {ip} names the gate that is closed; it is announced when that opens"),
+        );
+    }
+    for network in &status.network {
+        problem(network.clone(), "the agent goes on trying; journalctl -u amphora-agent has the kernel's words");
+    }
+    heartbeats(status, problem);
+    all
+}
+
+fn expiring(what: &str, certificate: &Certificate, now: u64) -> Option<String> {
+    let end = certificate.not_after?;
+    let path = certificate.path.display();
+    match end.checked_sub(now) {
+        None => Some(format!("the {what} {path} has expired")),
+        Some(left) if left < EXPIRING => Some(format!("the {what} {path} expires in {} days", left / 86_400)),
+        Some(_) => None,
+    }
+}
+
+fn heartbeats(status: &AmphoraStatus, mut problem: impl FnMut(String, &str)) {
+    let beats = &status.heartbeats;
+    // Without a health manager, outside a cloud, nobody waits for them.
+    if let Some(why) = beats.silent.as_ref().filter(|_| beats.expected) {
+        let fix = "until there are, the controller takes this amphora for dead: set what is missing and systemctl reload amphora-agent, or start keepalived";
+        problem(format!("there are no heartbeats: {why}"), fix);
+    }
+    let failing = |target: &&HealthManager| target.last_error.is_some();
+    for target in beats.targets.iter().filter(failing) {
+        let why = target.last_error.as_deref().unwrap_or_default();
+        problem(
+            format!("heartbeats cannot be sent to {}: {why}", target.target),
+            "check [health_manager] controller_ip_port_list and the management network's routes",
+        );
+    }
+    if beats.members_left_out > 0 {
+        problem(
+            format!(
+                "heartbeats have no room for {} members, which the controller shows as OFFLINE",
+                beats.members_left_out
+            ),
+            "spread the members over more load balancers",
+        );
+    }
+}
+
+/// What works and is still worth a word.
+pub(super) fn warnings(status: &AmphoraStatus) -> Vec<String> {
+    let local_as = status.speaker.as_ref().map(|speaker| speaker.local_as);
+    let hiding = status.peers.iter().filter(|peer| local_as.is_some_and(|asn| peer.hides_paths(asn)));
+    let warning = |peer: &PeerView| {
+        let name = peer.name();
+        format!("peer {name} is iBGP without ADD-PATH: a route reflector would pass on one amphora's route only")
+    };
+    hiding.map(warning).collect()
+}
+
+#[cfg(test)]
+mod tests;

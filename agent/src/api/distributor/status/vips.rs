@@ -1,0 +1,125 @@
+//! Each VIP of the status: where it is, and whether it is announced as it should be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use bgp::PeerId;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    api::{
+        App,
+        distributor::route::{self, ProvisioningStatus, Route},
+    },
+    health::Gates,
+    state::{Desired, VipMode},
+};
+
+/// What a VIP is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum VipState {
+    /// A peer is sent it.
+    Announced,
+    /// It is being taken out of service.
+    Draining,
+    /// It should be announced and is not.
+    Pending,
+    /// Nobody wants it announced: nothing listens on it, its load balancer was stopped, or nobody registered it.
+    Idle,
+    /// It is being withdrawn.
+    Leaving,
+    /// It is reached without BGP (`vip_mode` `interface` or `noarp`).
+    Bound,
+}
+
+/// A VIP.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = VipStatus)]
+pub(super) struct VipView {
+    #[schema(value_type = String)]
+    pub(super) vip_ip: IpAddr,
+    /// Null where it is not plugged here.
+    pub(super) vip_mode: Option<VipMode>,
+    /// The front-end NIC inside the namespace; null where it is not plugged here.
+    pub(super) interface: Option<String>,
+    pub(super) state: VipState,
+    /// A peer is sent it.
+    pub(super) announced: bool,
+    /// `state` is not what it should be.
+    pub(super) degraded: bool,
+    /// Null while there is nothing that could be announced.
+    #[schema(value_type = Option<String>)]
+    pub(super) nexthop_ip: Option<IpAddr>,
+    /// The peers it is sent to.
+    #[schema(value_type = Vec<String>)]
+    pub(super) advertised_to: Vec<PeerId>,
+    /// What keeps it from being announced, or heard by every peer.
+    pub(super) reason: Option<String>,
+}
+
+/// Where a VIP is plugged.
+struct Plugged {
+    mode: VipMode,
+    interface: String,
+}
+
+/// All that are plugged or have a route.
+pub(super) async fn look(app: &App) -> Vec<VipView> {
+    let routes: BTreeMap<_, _> = route::list(app, None, |_| true).await.into_iter().map(|r| (r.way().0, r)).collect();
+    let gates = app.gates.borrow().clone();
+    let (plugged, silenced) = app.owner.shared().read(|d| (plugged(d), d.silenced));
+    let mut all: BTreeSet<_> = plugged.keys().copied().collect();
+    all.extend(routes.keys());
+    let is_idle = |vip| silenced || idle(vip, &gates);
+    let view = |vip| view(vip, plugged.get(&vip), routes.get(&vip), app.policy.gated, is_idle(vip));
+    all.into_iter().map(view).collect()
+}
+
+fn plugged(desired: &Desired) -> BTreeMap<IpAddr, Plugged> {
+    let of = |plug: &crate::state::Plug| {
+        let here = || Plugged { mode: plug.mode, interface: plug.interface.to_string() };
+        plug.vips.iter().map(|vip| (vip.ip, here())).collect::<Vec<_>>()
+    };
+    desired.plugs.values().flat_map(of).collect()
+}
+
+/// Whether a VIP is not announced because nobody asked for anything else: its haproxy was stopped by a call, or there is
+/// no load balancer for it.
+fn idle(vip: IpAddr, gates: &Gates) -> bool {
+    gates.0.get(&vip).is_some_and(|judged| !judged.wanted)
+}
+
+fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bool, idle: bool) -> VipView {
+    let heard = route.is_some_and(|route| !route.hearers().is_empty());
+    let state = match (route, plugged) {
+        (Some(route), _) if route.is_draining() => VipState::Draining,
+        (Some(route), _) if route.provisioning() == ProvisioningStatus::PendingDelete => VipState::Leaving,
+        (Some(_), _) if heard => VipState::Announced,
+        (Some(_), Some(_)) if idle => VipState::Idle,
+        (Some(_), _) => VipState::Pending,
+        (None, Some(Plugged { mode: VipMode::Anycast, .. })) if gated => VipState::Pending,
+        (None, Some(Plugged { mode: VipMode::Anycast, .. })) => VipState::Idle,
+        (None, _) => VipState::Bound,
+    };
+    let reason = match (route, state) {
+        (Some(route), _) => route.reason(),
+        (None, VipState::Pending) => Some("the front-end NIC has no address of the VIP's family".to_owned()),
+        (None, VipState::Idle) => Some("nobody has registered it (announce = api)".to_owned()),
+        (None, _) => None,
+    };
+    VipView {
+        vip_ip: vip,
+        vip_mode: plugged.map(|plugged| plugged.mode),
+        interface: plugged.map(|plugged| plugged.interface.clone()),
+        state,
+        announced: heard,
+        degraded: state == VipState::Pending,
+        nexthop_ip: route.map(|route| route.way().1),
+        advertised_to: route.map(|route| route.hearers().to_vec()).unwrap_or_default(),
+        reason,
+    }
+}

@@ -1,0 +1,102 @@
+//! BFD beside a session: how soon a ToR drops the routes of an amphora it hears no more.
+
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use lab::routes::RouteWatch;
+use lab::{Fabric, Family, Gobgpd, Neighbours, Options, Tor, TorKind, TorOptions, addresses};
+
+use crate::active::{PATIENCE, boot, plug, register, wait_peer, wait_routes};
+
+/// When a ToR's kernel lost the VIP.
+fn lost(tor: &Tor, watch: &RouteWatch) -> Instant {
+    let gone = format!("Deleted {} ", addresses::vip(7).v4);
+    let what = format!("{} withdraws", tor.name());
+    watch.wait(&what, PATIENCE, |line| line.starts_with(&gone)).unwrap().at
+}
+
+/// Two ToRs of a kind, one with BFD, are cut off without either side losing its carrier.
+fn silent_cut(test: &str, kind: TorKind) {
+    if let Err(error) = Gobgpd::V4.directory() {
+        return lab::skipped(test, &error.to_string());
+    }
+    let mut options = Options::new(kind);
+    (options.amphorae, options.gobgpd) = (1, Gobgpd::V4);
+    options.tors = [(64500, true), (64501, false)]
+        .map(|(asn, bfd)| TorOptions { asn, bfd, neighbours: Neighbours::Each(Family::V4), ..TorOptions::new(kind) })
+        .into();
+    let fabric = Fabric::new(test, &options).unwrap();
+    let (amphora, [with, without]) = (&fabric.amphorae[0], &fabric.tors[..]) else {
+        unreachable!("two were asked for")
+    };
+    let sections = amphora.distributor_sections().replace("[bgp]\n", "[bgp]\ngraceful_restart_time = 0\n");
+    let [of_with, of_without] = [with, without].map(|tor| tor.peer_section(Family::V4));
+    amphora.write_config(&format!("{sections}{of_with}bfd = true\n{of_without}")).unwrap();
+    let vip = addresses::vip(7);
+    let mut api = boot(&fabric).remove(0);
+    plug(amphora, &mut api, vip);
+    register(amphora, &mut api, vip, None);
+    fabric.tors.iter().for_each(|tor| wait_routes(tor, vip, &[amphora]));
+    let up = wait_peer(&mut api, with, "BFD is up", |peer| peer["bfd"] == "up");
+    assert!(wait_peer(&mut api, without, "its session", |p| p["state"] == "Established").get("bfd").is_none());
+
+    let watches = [with, without].map(|tor| tor.watch_routes().unwrap());
+    for tor in [with, without] {
+        fabric.management.isolate_port(tor.peering_port()).unwrap();
+    }
+    let cut = Instant::now();
+    let [by_bfd, by_hold_time] =
+        [(with, &watches[0]), (without, &watches[1])].map(|(tor, watch)| lost(tor, watch).duration_since(cut));
+    println!("{test}: routes gone after {by_bfd:?} with BFD, {by_hold_time:?} with a hold time of 9 s");
+    assert!(by_bfd * 2 < by_hold_time);
+    let down = wait_peer(&mut api, with, "BFD is down", |peer| peer["bfd"] == "down" && peer["state"] != "Established");
+    assert_ne!(down["since"], up["since"]);
+
+    let mended = Instant::now();
+    for tor in [with, without] {
+        fabric.management.switch().ip(&format!("link set {} master br0", tor.peering_port())).unwrap();
+    }
+    for tor in [with, without] {
+        let hops = [amphora.frontend(Family::V4)];
+        tor.wait_next_hops(IpNet::from(vip.of(Family::V4)), &hops, Duration::from_mins(2)).unwrap();
+        println!("{test}: {} has its route again {:?} after the cable", tor.name(), mended.elapsed());
+    }
+    wait_peer(&mut api, with, "BFD is up again", |peer| peer["bfd"] == "up");
+}
+
+#[test]
+fn a_silent_cut_is_noticed_by_bfd_with_frr() {
+    silent_cut("bfd-frr", TorKind::Frr);
+}
+
+#[test]
+fn a_silent_cut_is_noticed_by_bfd_with_bird() {
+    silent_cut("bfd-bird", TorKind::Bird);
+}
+
+/// gobgpd 3.10 has no BFD: the session is there without, and it is said so.
+#[test]
+fn an_older_gobgpd_goes_without_bfd_and_it_is_said_so() {
+    let mut options = Options::new(TorKind::Bird);
+    options.amphorae = 1;
+    options.tors[0].neighbours = Neighbours::Each(Family::V4);
+    let fabric = Fabric::new("bfd-older", &options).unwrap();
+    let (amphora, tor, vip) = (&fabric.amphorae[0], &fabric.tors[0], addresses::vip(7));
+    let section = tor.peer_section(Family::V4) + "bfd = true\n";
+    amphora.write_config(&(amphora.distributor_sections() + &section)).unwrap();
+    let mut api = boot(&fabric).remove(0);
+    plug(amphora, &mut api, vip);
+    register(amphora, &mut api, vip, None);
+    wait_routes(tor, vip, &[amphora]);
+    let before = wait_peer(&mut api, tor, "it is up", |peer| peer["state"] == "Established");
+    assert_eq!(before["bfd"], "unsupported");
+
+    // Nor is the session reset again and again for a BFD it cannot have.
+    amphora.stop_agent().unwrap();
+    amphora.start_agent(&[]).unwrap();
+    let mut api = amphora.wait_api(PATIENCE).unwrap().0;
+    let after = wait_peer(&mut api, tor, "it is up", |peer| peer["state"] == "Established");
+    assert_eq!((&after["since"], &after["bfd"]), (&before["since"], &before["bfd"]));
+    let log = std::fs::read_to_string(amphora.node().log_path("agent")).unwrap();
+    assert!(log.contains("gobgpd is older than 4.6"), "{log}");
+}
