@@ -24,7 +24,7 @@ fn without_health_managers_everything_goes_on_and_the_next_heartbeat_comes_when_
 
     let fault = site.fault("the only health manager gone");
     drop(manager);
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(3));
     assert_eq!(site.amphora(0).api().unwrap().get("/1.0/info").unwrap().status, 200);
     let (manager, _) = site.manager(port);
     let listening = std::time::Instant::now();
@@ -65,7 +65,7 @@ fn on_a_full_disk_clients_are_served_heartbeats_go_on_and_a_new_configuration_is
     assert_eq!(amphora.node().read_file(&config).unwrap(), before);
     // Not the ones that had been sent before.
     manager.drain().unwrap();
-    let gap = longest_gap(&manager, 5);
+    let gap = longest_gap(&manager, 4);
     let heard = site.heard(&watch);
     let seen = fault.end(&format!("an upload is {}: {}; longest gap {gap:.1?}", refused.status, refused.text().trim()));
     assert_eq!((seen.failed(), heard), (0, vec![]), "{seen}");
@@ -101,7 +101,7 @@ fn without_a_watermark_a_vip_whose_members_are_all_down_stays_and_clients_are_to
         other => Err(format!("{other:?}")),
     };
     wait_for("clients are told 503", PATIENCE, told).unwrap();
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(Duration::from_secs(1));
     let heard = site.heard(&watch);
     let seen = fault.end("every request is answered with 503");
     assert_eq!((seen.failed(), heard), (0, vec![]), "{seen}");

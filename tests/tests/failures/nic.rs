@@ -27,6 +27,6 @@ fn a_front_end_nic_that_is_removed_withdraws_and_its_return_announces() {
     segment.plug(amphora.node(), FRONTEND_NIC, Some(&amphora.frontend_mac())).unwrap();
     site.wait_hops(&[0, 1]);
     let back = fault.began.elapsed();
-    let seen = fault.end(&format!("route back after {back:.2?}"));
+    let seen = fault.mended(&format!("route back after {back:.2?}"));
     assert_eq!(seen.failed_unmoved(), 0, "{seen}");
 }

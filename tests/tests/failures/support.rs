@@ -201,10 +201,18 @@ impl Fault<'_> {
         self.began.elapsed()
     }
 
-    /// Says what clients saw so far, and what else there is to say.
+    /// Says what clients saw so far, and what else there is to say. Requests under way still belong to it.
     pub(crate) fn end(self, more: &str) -> Seen {
-        // Requests under way still belong to it.
-        thread::sleep(CLIENTS_PATIENCE + PAUSE);
+        self.end_after(CLIENTS_PATIENCE + PAUSE, more)
+    }
+
+    /// The same where what was broken is whole: nobody waits for an answer any more.
+    pub(crate) fn mended(self, more: &str) -> Seen {
+        self.end_after(3 * PAUSE, more)
+    }
+
+    fn end_after(self, time: Duration, more: &str) -> Seen {
+        thread::sleep(time);
         let outcome = self.site.load.take();
         let seen = Seen { requests: outcome.requests(), failures: outcome.failures, began: self.began };
         println!("{:?}, {}: {more}; {seen}", self.site.kind, self.what);

@@ -101,7 +101,7 @@ fn soak(wanted: Wanted) -> Result<usize> {
         "a VIP was unbound {} times, {} after its route had gone at the soonest; a route led to where nothing listens for \
          {:.2?} at most, {:.2?} around kills of agents and speakers",
         seen.unbound,
-        seen.margin.map_or("never".to_owned(), |margin| format!("{margin:.2?}")),
+        seen.margin.map_or("never".to_owned(), |margin| format!("{margin:.1} ms")),
         seen.deaf[0],
         seen.deaf[1]
     );

@@ -1,5 +1,6 @@
 //! Descriptors and memory of agents and speakers, and whether they grow.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lab::{Amphora, Result};
@@ -23,16 +24,22 @@ struct Sample {
     at: f64,
     /// MiB (smaps_rollup).
     pss: f64,
+    /// Of that, what is no file's: heap and stacks. The pages of the program are shared with the other amphorae's, so a
+    /// share of these goes up and down as others are killed and come back.
+    anonymous: f64,
     descriptors: f64,
 }
+
+/// A figure of a sample.
+type Value = fn(&Sample) -> f64;
 
 /// What was seen of the processes of all amphorae.
 #[derive(Debug, Default)]
 pub(crate) struct Resources {
     /// Of the amphora whose agent and speaker are never killed, so that these are the same two processes all the time.
     spared: [Vec<Sample>; 2],
-    /// The most of any process: MiB, descriptors.
-    most: [(f64, f64); 2],
+    /// Of all amphorae.
+    all: [Vec<Sample>; 2],
 }
 
 impl Resources {
@@ -41,12 +48,11 @@ impl Resources {
         for index in 0..AMPHORAE {
             for (which, program) in PROGRAMS.iter().enumerate() {
                 // Killed ones may be gone between two looks.
-                let Some((pss, descriptors)) = of(world.amphora(index), program)? else { continue };
-                let most = &mut self.most[which];
-                *most = (most.0.max(pss), most.1.max(descriptors));
+                let Some(sample) = of(world.amphora(index), program, start)? else { continue };
                 if index == SPARED {
-                    self.spared[which].push(Sample { at: start.elapsed().as_secs_f64(), pss, descriptors });
+                    self.spared[which].push(sample);
                 }
+                self.all[which].push(sample);
             }
         }
         Ok(())
@@ -63,7 +69,7 @@ impl Resources {
 
     /// What grew over the second half, and what the figures are.
     pub(crate) fn judge(&self, world: &World) {
-        for ((program, samples), most) in PROGRAMS.iter().zip(&self.spared).zip(&self.most) {
+        for ((program, samples), all) in PROGRAMS.iter().zip(&self.spared).zip(&self.all) {
             let half = &samples[samples.len() / 2..];
             if half.len() < 3 {
                 println!("{program}: {} samples: too few to tell whether it grows", samples.len());
@@ -71,21 +77,27 @@ impl Resources {
             }
             let lasts = half[half.len() - 1].at - half[0].at;
             let name = world.amphora(SPARED).name();
-            for (what, unit, value, most, spare) in [
-                ("PSS", "MiB", (|s| s.pss) as fn(&Sample) -> f64, most.0, MEMORY),
-                ("descriptors", "", |s| s.descriptors, most.1, (DESCRIPTORS, 0.0)),
+            for (what, unit, value, spare) in [
+                ("PSS", "MiB", (|s| s.pss) as Value, None),
+                ("anonymous PSS", "MiB", |s| s.anonymous, Some(MEMORY)),
+                ("descriptors", "", |s| s.descriptors, Some((DESCRIPTORS, 0.0))),
             ] {
+                let most = all.iter().map(value).fold(0.0, f64::max);
                 let points: Vec<_> = half.iter().map(|sample| (sample.at, value(sample))).collect();
                 let (slope, mean) = slope(&points);
                 let growth = slope * lasts;
-                let limit = spare.0.max(spare.1 * mean);
+                let limit = spare.map(|(least, share)| f64::max(least, share * mean));
+                let judged = match limit {
+                    Some(limit) => format!(", judged against {limit:.2}"),
+                    None => String::new(),
+                };
                 println!(
                     "{name}'s {program}, {what}: mean {mean:.2} {unit}, slope {:+.3} {unit}/h over the last {} (growth \
-                     {growth:+.2}, judged against {limit:.2}); the most of any amphora's: {most:.2}",
+                     {growth:+.2}{judged}); the most of any amphora's: {most:.2}",
                     slope * 3600.0,
                     minutes(Duration::from_secs_f64(lasts))
                 );
-                if lasts >= LONG_ENOUGH.as_secs_f64() && growth > limit {
+                if lasts >= LONG_ENOUGH.as_secs_f64() && limit.is_some_and(|limit| growth > limit) {
                     world.violation(&format!("{name}'s {program} grows: {what} {growth:+.2} {unit}"));
                 }
             }
@@ -93,20 +105,23 @@ impl Resources {
     }
 }
 
-/// MiB and descriptors of a program's process: the agent itself, not what else the binary is.
-fn of(amphora: &Amphora, program: &str) -> Result<Option<(f64, f64)>> {
+/// A look at a program's process: the agent itself, not what else the binary is.
+fn of(amphora: &Amphora, program: &str, start: Instant) -> Result<Option<Sample>> {
     for pid in amphora.pids(program)? {
         let look = || {
-            let proc = std::path::PathBuf::from(format!("/proc/{pid}"));
+            let proc = PathBuf::from(format!("/proc/{pid}"));
             let words = std::fs::read_to_string(proc.join("cmdline")).ok()?;
             if ["deadman", "prometheus-proxy", "run-service"].iter().any(|other| words.contains(other)) {
                 return None;
             }
             let rollup = std::fs::read_to_string(proc.join("smaps_rollup")).ok()?;
-            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-            let kib: u32 = line.trim().trim_end_matches(" kB").parse().ok()?;
-            let descriptors = u32::try_from(std::fs::read_dir(proc.join("fd")).ok()?.count()).ok()?;
-            Some((f64::from(kib) / 1024.0, f64::from(descriptors)))
+            let mib = |key: &str| {
+                let line = rollup.lines().find_map(|line| line.strip_prefix(key))?;
+                line.trim().trim_end_matches(" kB").parse::<u32>().ok().map(|kib| f64::from(kib) / 1024.0)
+            };
+            let descriptors = u32::try_from(std::fs::read_dir(proc.join("fd")).ok()?.count()).ok()?.into();
+            let at = start.elapsed().as_secs_f64();
+            Some(Sample { at, pss: mib("Pss:")?, anonymous: mib("Pss_Anon:")?, descriptors })
         };
         if let Some(found) = amphora.node().within(look)? {
             return Ok(Some(found));

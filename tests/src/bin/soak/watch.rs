@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use lab::addresses::ANYCAST;
 use lab::amphora::HAPROXY_NETNS;
-use lab::routes::{self, RouteWatch};
+use lab::routes::{self, RouteEvent, RouteWatch};
 use lab::{Family, TorKind};
 use netns::{Namespace, Network};
 
@@ -36,8 +36,9 @@ const FRR_LAGS: Duration = Duration::from_millis(500);
 pub(crate) struct Seen {
     /// The longest time a route led to an amphora where nothing listened, without and with a kill of agent or speaker.
     pub(crate) deaf: [Duration; 2],
-    /// The shortest time from a route's end to the unbinding of its VIP, by the kernels' events as they were read.
-    pub(crate) margin: Option<Duration>,
+    /// The shortest time from a route's end to the unbinding of its VIP, in ms, by the kernels' events as they were read;
+    /// negative where the route outlived it. FRR takes its time from an UPDATE to the kernel's route.
+    pub(crate) margin: Option<f64>,
     /// How often a VIP was unbound.
     pub(crate) unbound: usize,
 }
@@ -52,7 +53,9 @@ struct Watcher<'a> {
     routed: BTreeMap<Routed, Instant>,
     unbound_since: BTreeMap<Routed, Instant>,
     deaf_since: BTreeMap<Routed, Instant>,
+    /// When a route ended, and when a VIP was unbound whose route had not been seen to end.
     gone: BTreeMap<Routed, Instant>,
+    early: BTreeMap<Routed, Instant>,
     seen: Seen,
 }
 
@@ -69,8 +72,8 @@ pub(crate) fn run(world: &World) -> Result<Seen> {
     let routes = world.tor().watch_routes()?;
     let inside = (0..AMPHORAE).map(|index| RouteWatch::start(&world.amphora(index).haproxy_netns()?));
     let inside = inside.collect::<lab::Result<Vec<_>>>()?;
-    let (routed, unbound_since, deaf_since, gone, seen) = Default::default();
-    let mut watcher = Watcher { world, amphorae, runtime, routed, unbound_since, deaf_since, gone, seen };
+    let (routed, unbound_since, deaf_since, gone, early, seen) = Default::default();
+    let mut watcher = Watcher { world, amphorae, runtime, routed, unbound_since, deaf_since, gone, early, seen };
     let mut last = Instant::now().checked_sub(AT_LEAST_EACH).unwrap_or_else(Instant::now);
     while !world.is_over() {
         let of_tor = routes.so_far();
@@ -83,7 +86,7 @@ pub(crate) fn run(world: &World) -> Result<Seen> {
             continue;
         }
         last = Instant::now();
-        watcher.look()?;
+        watcher.look(&of_tor)?;
         for (index, event) in unbound {
             watcher.unbound(index, event.at, &event.line);
         }
@@ -101,7 +104,7 @@ impl Watcher<'_> {
         (0..AMPHORAE).map(|index| self.bound(index)).collect()
     }
 
-    fn look(&mut self) -> Result<()> {
+    fn look(&mut self, events: &[RouteEvent]) -> Result<()> {
         let before = self.all_bound()?;
         let mut now = BTreeSet::new();
         for family in BOTH {
@@ -131,12 +134,18 @@ impl Watcher<'_> {
         self.deaf_since.retain(|of, _| now.contains(of));
         for of in self.routed.keys().copied().filter(|of| !now.contains(of)).collect::<Vec<_>>() {
             self.routed.remove(&of);
-            self.gone.insert(of, at);
+            let line = format!("{} ", of.0);
+            let gone = events.iter().rev().find(|event| event.line.contains(&line)).map_or(at, |event| event.at);
+            self.gone.insert(of, gone);
+            if let Some(unbound) = self.early.remove(&of) {
+                self.margin(gone, unbound);
+            }
             self.changed(of, true);
         }
         for of in now {
             if self.routed.insert(of, at).is_none() {
                 self.gone.remove(&of);
+                self.early.remove(&of);
                 self.changed(of, false);
             }
         }
@@ -198,10 +207,17 @@ impl Watcher<'_> {
         let vips = BOTH.map(|family| Which::Passing.vip().of(family));
         let Some(vip) = vips.into_iter().find(|vip| line.contains(&format!("local {vip} "))) else { return };
         self.seen.unbound += 1;
-        if let Some(gone) = self.gone.get(&(vip, index)) {
-            let margin = at.saturating_duration_since(*gone);
-            self.seen.margin = Some(self.seen.margin.map_or(margin, |least| least.min(margin)));
+        match self.gone.get(&(vip, index)) {
+            Some(gone) => self.margin(*gone, at),
+            None => drop(self.early.insert((vip, index), at)),
         }
+    }
+
+    fn margin(&mut self, gone: Instant, unbound: Instant) {
+        let after = unbound.saturating_duration_since(gone).as_secs_f64();
+        let before = gone.saturating_duration_since(unbound).as_secs_f64();
+        let margin = (after - before) * 1000.0;
+        self.seen.margin = Some(self.seen.margin.map_or(margin, |least| least.min(margin)));
     }
 }
 
