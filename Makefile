@@ -1,13 +1,13 @@
 # The front door. `make help` lists the targets; each installs what it lacks and says so.
 #
-# AS_ROOT: demo, test and bench make network namespaces, so they run as root.
+# AS_ROOT: demo, test, soak and bench make network namespaces, so they run as root.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build release demo test bench lint fuzz clean
+.PHONY: help deps build release demo test soak bench lint fuzz clean
 
 FUZZ_SECONDS ?= 1200
-FUZZ_TARGETS := ini bodies
+FUZZ_TARGETS := ini bodies haproxy
 DENY_VERSION := 0.20.2
 
 help: ## Show this
@@ -15,6 +15,7 @@ help: ## Show this
 	@echo
 	@echo "  KEEP=1 make demo       leaves the fabric up and says how to look around"
 	@echo "  TOR=bird make demo     with BIRD as the ToR instead of FRR"
+	@echo "  MINUTES=10 make soak   for another time than 45 minutes; TOR=frr, SEED=N"
 	@echo "  PEER=1 make bench      measures Octavia's own Python agent beside this one"
 	@echo "  make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS=ini"
 
@@ -36,6 +37,9 @@ test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/debian12.sh build/debian12 || echo "SKIPPED: everything under systemd: see the line above"
 	@tests/octavia/install.sh build/octavia || echo "SKIPPED: everything with the real Octavia: see the line above"
 	cargo test --locked --workspace --no-fail-fast --features amphora-agent/crash-points
+
+soak: deps build ## 45 minutes of random kills and changes under clients (as root)
+	@target/debug/soak
 
 bench: deps release ## Measure the figures of docs/bench.md (as root)
 	@[ "$(PEER)" != 1 ] || tests/octavia/install.sh build/octavia

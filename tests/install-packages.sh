@@ -4,7 +4,8 @@
 set -eu
 
 packages="bird2 debootstrap dhcpcd-base dnsmasq-base frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 \
-iputils-ping keepalived libc6-dev nftables openssl procps prometheus python3-venv systemd-container tcpdump"
+iputils-ping keepalived libc6-dev libfaketime nftables openssl procps prometheus python3-venv systemd-container \
+tcpdump"
 
 missing=
 for package in $packages; do

@@ -5,29 +5,26 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Serialize, Serializer};
-
 use crate::Community;
 
 /// The path attributes of a route, or those a peer's routes get besides their own. The default is
-/// none: ORIGIN, AS_PATH and the next hop alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// none: ORIGIN, `AS_PATH` and the next hop alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Communities (RFC 1997) the peers see.
-    #[serde(serialize_with = "as_text")]
     pub communities: BTreeSet<Community>,
-    /// MULTI_EXIT_DISC (RFC 4271 section 5.1.4); lower wins, and none counts as 0 with most routers.
+    /// `MULTI_EXIT_DISC` (RFC 4271 section 5.1.4); lower wins, and none counts as 0 with most routers.
     pub med: Option<u32>,
-    /// LOCAL_PREF (RFC 4271 section 5.1.5); higher wins. Internal peers alone are sent it, and 100
+    /// `LOCAL_PREF` (RFC 4271 section 5.1.5); higher wins. Internal peers alone are sent it, and 100
     /// where there is none; external ones choose their own.
     pub local_pref: Option<u32>,
-    /// How often our AS stands in AS_PATH once more, [`Attributes::MAX_PREPEND`] at most; shorter
+    /// How often our AS stands in `AS_PATH` once more, [`Attributes::MAX_PREPEND`] at most; shorter
     /// wins. External peers alone: an internal one would take its own AS there for a loop.
     pub prepend: u8,
 }
 
 impl Attributes {
-    /// The most a route's AS_PATH is made longer by; routers refuse very long ones.
+    /// The most a route's `AS_PATH` is made longer by; routers refuse very long ones.
     pub const MAX_PREPEND: u8 = 15;
 
     /// Whether there is none.
@@ -35,8 +32,4 @@ impl Attributes {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-fn as_text<S: Serializer>(communities: &BTreeSet<Community>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(communities.iter().map(Community::to_string))
 }

@@ -89,7 +89,7 @@ struct Parts {
     next_hop: Option<NextHop>,
     /// With `prepend` still 0: [`Parts::as_path`] or the marks have it.
     attributes: Attributes,
-    /// The ASes of AS_PATH, if there is one.
+    /// The ASes of `AS_PATH`, if there is one.
     as_path: Option<usize>,
     marks: Vec<v4::LargeCommunity>,
     unknown: bool,

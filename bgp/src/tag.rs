@@ -6,7 +6,7 @@
 //! taken for a mark, and a mark that ever leaked would be nobody's.
 //!
 //! What a path cannot say itself is said by marks as well: its prepends, which are for external
-//! peers alone, and that it has a MED or LOCAL_PREF of its own, which policies cannot see.
+//! peers alone, and that it has a MED or `LOCAL_PREF` of its own, which policies cannot see.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,7 +106,7 @@ pub(crate) fn pattern_own_med() -> String {
     format!("^{ADMINISTRATOR}:{ATTRIBUTES}:{OWN_MED}$")
 }
 
-/// The expression that matches a path with a LOCAL_PREF of its own.
+/// The expression that matches a path with a `LOCAL_PREF` of its own.
 pub(crate) fn pattern_own_local_pref() -> String {
     format!("^{ADMINISTRATOR}:{ATTRIBUTES}:{OWN_LOCAL_PREF}$")
 }

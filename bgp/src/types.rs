@@ -55,7 +55,7 @@ pub enum Invalid {
     /// RFC 5549 lets an IPv6 next hop carry IPv4, not the other way round.
     #[error("{0} cannot have the IPv4 next hop {1}")]
     NextHopFamily(Prefix, NextHop),
-    /// More of our AS in one AS_PATH than the speaker can be told.
+    /// More of our AS in one `AS_PATH` than the speaker can be told.
     #[error("AS_PATH can be prepended {max} times at most, not {0}", max = crate::Attributes::MAX_PREPEND)]
     Prepend(u8),
     /// gobgp's policies take 0 for "leave it".
@@ -320,7 +320,7 @@ pub struct Peer {
     /// Not across routers ([`Distance::Multihop`]). gobgpd before 4.6 has none: the session is then without.
     pub bfd: Option<Bfd>,
     /// What every route sent to it carries besides the route's own. Communities and prepends of both
-    /// add up; where a route has a MED or LOCAL_PREF, it stands.
+    /// add up; where a route has a MED or `LOCAL_PREF`, it stands.
     pub attributes: Attributes,
 }
 

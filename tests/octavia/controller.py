@@ -97,18 +97,7 @@ class Controller:
                 self._certify(one)
             self.lb.listeners.append(one)
         for amphora, asked in self._amphorae():
-            member, vip = asked["member_port"], self.asked["vip"]
-            ports = [
-                models.port("member-port", member["mac_address"], member["fixed_ips"]),
-                models.port(
-                    amphora.vrrp_port_id,
-                    asked["mac_address"],
-                    [{**vip, "ip_address": amphora.vrrp_ip}],
-                    self.lb.vip.vnic_type,
-                ),
-            ]
-            for port in ports:
-                driver().post_network_plug(amphora, port, self._network_config())
+            self._plug_networks(amphora, asked)
         self.update()
         return {one.name: one.id for one in self.lb.listeners}
 
@@ -122,6 +111,19 @@ class Controller:
     def reload(self):
         for amphora in self.lb.amphorae:
             driver().reload(self.lb, amphora)
+
+    def fail_over(self, amphora, replacement):
+        """Another amphora, plugged and told everything, in the place of one whose machine is gone and gets no call; then
+        the pair anew, the survivor too."""
+        self.asked["amphorae"][amphora] = replacement
+        new = self.lb.amphorae[amphora] = models.amphora(replacement, self.lb)
+        driver().get_info(new)
+        driver().finalize_amphora(new)
+        self._plug_vip(new, replacement)
+        self._plug_networks(new, replacement)
+        self.update()
+        self.set_up_vrrp()
+        self.reload()
 
     def delete_listener(self, name):
         one = next(listener for listener in self.lb.listeners if listener.name == name)
@@ -207,6 +209,20 @@ class Controller:
             for v in self.asked["additional_vips"]
         ]
         driver().post_vip_plug(amphora, self.lb, {}, port, models.subnet(vip), additional_vip_data=additional)
+
+    def _plug_networks(self, amphora, asked):
+        member, vip = asked["member_port"], self.asked["vip"]
+        ports = [
+            models.port("member-port", member["mac_address"], member["fixed_ips"]),
+            models.port(
+                amphora.vrrp_port_id,
+                asked["mac_address"],
+                [{**vip, "ip_address": amphora.vrrp_ip}],
+                self.lb.vip.vnic_type,
+            ),
+        ]
+        for port in ports:
+            driver().post_network_plug(amphora, port, self._network_config())
 
     def _set_rules(self):
         if self.lb.vip.vnic_type == constants.VNIC_TYPE_DIRECT:

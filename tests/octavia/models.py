@@ -2,7 +2,8 @@
 
 What is asked for is JSON: {"id", "topology", "vnic_type", "vip": VIP, "additional_vips": [VIP], "amphorae": [{"id",
 "lb_network_ip", "vrrp_ip", "mac_address", "priority", "member_port": {"mac_address", "fixed_ips": [VIP]}}], "members":
-[address]}, where VIP is {"ip_address", "cidr", "gateway_ip"}; a listener is {"name", "protocol", "port"}.
+[address]}, where VIP is {"ip_address", "cidr", "gateway_ip"}; a listener is {"name", "protocol", "port", "persistence"},
+the last a type of session persistence, or absent.
 """
 
 import uuid
@@ -133,6 +134,10 @@ def listener(asked, lb, members, defaults):
         return made
     tls = asked["protocol"] == constants.PROTOCOL_TERMINATED_HTTPS
     made.default_pool = pool(constants.PROTOCOL_HTTP if tls else asked["protocol"], members)
+    if asked.get("persistence"):
+        made.default_pool.session_persistence = data_models.SessionPersistence(
+            pool_id=made.default_pool.id, type=asked["persistence"]
+        )
     made.pools = [made.default_pool]
     made.default_pool.listeners = [made]
     if tls:

@@ -62,7 +62,13 @@ impl Receiver {
     pub fn next(&self, key: &str, within: Duration) -> Result<Heartbeat> {
         self.socket.set_read_timeout(Some(within)).map_err(io("read timeout"))?;
         let mut buffer = vec![0; 65_536];
-        let size = self.socket.recv(&mut buffer).map_err(io("a heartbeat"))?;
+        let size = loop {
+            match self.socket.recv(&mut buffer) {
+                // A receive with a time-out ends so when the machine was stopped meanwhile (signal(7)).
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => break other.map_err(io("a heartbeat"))?,
+            }
+        };
         let at = Instant::now();
         Ok(Heartbeat { at, size, message: open(&buffer[..size], key)? })
     }

@@ -109,6 +109,19 @@ pub fn render(asked: &Value) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Many a haproxy.cfg by Octavia's own templater: what `octavia/corpus.py` makes of a count and a seed.
+pub fn corpus(count: usize, seed: usize) -> Result<Vec<Value>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/corpus.py");
+    let mut python = command([environment()?.join("bin/python")]);
+    let output = python.arg(script).args([count.to_string(), seed.to_string()]).output();
+    let output = output.map_err(io("Octavia's templater"))?;
+    if !output.status.success() {
+        return Err(Error::Missing(format!("Octavia's templater: {}", String::from_utf8_lossy(&output.stderr))));
+    }
+    let unreadable = |error: serde_json::Error| Error::Parse { what: "corpus.py".into(), text: error.to_string() };
+    serde_json::from_slice(&output.stdout).map_err(unreadable)
+}
+
 /// Configurations of keepalived by Octavia's own templaters, asked for as `octavia/keepalived.py` takes them.
 pub fn keepalived(fabric: &Fabric, asked: &[Value]) -> Result<Vec<String>> {
     const RENDERED: &str = "/run/rendered.json";

@@ -1,5 +1,6 @@
 //! What a kernel's routing table holds, and when it changed.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -16,12 +17,25 @@ use crate::process::Proc;
 
 /// The next hops of exactly `prefix` in the main table, sorted; none where there is no route.
 pub fn next_hops(place: &Place, prefix: IpNet) -> Result<Vec<IpAddr>> {
+    Ok(look(place, "exact", prefix)?.into_iter().next().map(|(_, hops)| hops).unwrap_or_default())
+}
+
+/// Every route of the main table inside `prefix`: its destination's address, and its next hops, sorted.
+pub fn inside(place: &Place, prefix: IpNet) -> Result<Vec<(IpAddr, Vec<IpAddr>)>> {
+    look(place, "root", prefix)
+}
+
+fn look(place: &Place, how: &str, prefix: IpNet) -> Result<Vec<(IpAddr, Vec<IpAddr>)>> {
     let family = if prefix.addr().is_ipv6() { "-6" } else { "-4" };
-    let text = place.run(["ip", "-j", family, "route", "show", "exact", &prefix.to_string()])?;
+    let text = place.run(["ip", "-j", family, "route", "show", how, &prefix.to_string()])?;
     let parse = |text: &str| Error::Parse { what: "ip -j route".into(), text: text.into() };
     let routes: Value = serde_json::from_str(&text).map_err(|_| parse(&text))?;
-    let mut hops = Vec::new();
+    let mut found: BTreeMap<IpAddr, Vec<IpAddr>> = BTreeMap::new();
     for route in routes.as_array().into_iter().flatten() {
+        let destination = route["dst"].as_str().unwrap_or_default();
+        let Ok(destination) = destination.split('/').next().unwrap_or_default().parse() else { continue };
+        // IPv6 may have a line for each next hop.
+        let hops = found.entry(destination).or_default();
         let several = route["nexthops"].as_array().into_iter().flatten();
         for hop in several.chain(std::iter::once(route)) {
             // `via` has the gateway when its family is not the prefix's (RFC 5549).
@@ -30,8 +44,10 @@ pub fn next_hops(place: &Place, prefix: IpNet) -> Result<Vec<IpAddr>> {
             }
         }
     }
-    hops.sort();
-    Ok(hops)
+    for hops in found.values_mut() {
+        hops.sort();
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// A change of a routing table.

@@ -105,8 +105,8 @@ impl Tor {
         Self { node, index, options, multihop, peering_port, daemons: Vec::new() }
     }
 
-    /// Starts the daemons, and waits until they answer.
-    pub(crate) fn start(&mut self, amphora_as: u32, amphorae: usize) -> Result<()> {
+    /// Starts the daemons, also once more after they have ended, and waits until they answer.
+    pub fn start(&mut self, amphora_as: u32, amphorae: usize) -> Result<()> {
         let neighbours = match self.options.neighbours {
             Neighbours::Range => Vec::new(),
             Neighbours::Each(family) => (0..amphorae).map(|i| MANAGEMENT.host(amphora_host(i)).of(family)).collect(),

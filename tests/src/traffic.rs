@@ -55,7 +55,7 @@ pub fn connect(place: &Place, to: SocketAddr, count: usize) -> Result<Split> {
     let next = AtomicUsize::new(0);
     let client = || {
         while next.fetch_add(1, Ordering::Relaxed) < count {
-            let answer = ask(to);
+            let answer = ask(to, PATIENCE);
             let mut split = lock(&split);
             match answer {
                 Ok(name) => *split.answers.entry(name).or_default() += 1,
@@ -73,10 +73,10 @@ pub fn connect(place: &Place, to: SocketAddr, count: usize) -> Result<Split> {
     Ok(split.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// One connection: the last line of the answer to a request for `/`.
-fn ask(to: SocketAddr) -> std::io::Result<String> {
-    let mut tcp = std::net::TcpStream::connect_timeout(&to, PATIENCE)?;
-    tcp.set_read_timeout(Some(PATIENCE))?;
+/// One connection: the last line of the answer to a request for `/`. Each step may take `patience`.
+pub(crate) fn ask(to: SocketAddr, patience: Duration) -> std::io::Result<String> {
+    let mut tcp = std::net::TcpStream::connect_timeout(&to, patience)?;
+    tcp.set_read_timeout(Some(patience))?;
     tcp.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     tcp.read_to_string(&mut answer)?;

@@ -60,8 +60,8 @@ pub struct What {
     request_body(content = inline(Large), content_type = "text/plain"),
     responses(
         (status = 202, description = "Stored; the ETag is the body's MD5", body = Done),
-        (status = 400, description = "Not UTF-8, too large, or refused by haproxy, whose words are the details; the \
-            old one stays", body = Fault),
+        (status = 400, description = "Not UTF-8, too large, refused by haproxy, whose words are the details, or \
+            by `haproxy_policy = enforce`; the old one stays", body = Fault),
         (status = 404, description = "This amphora is a distributor and has no haproxy", body = Fault),
         (status = 500, description = "It could not be checked or stored; the old one stays", body = Fault),
     )
@@ -189,6 +189,8 @@ fn setting(app: &App) -> Setting {
         paths: app.paths.clone(),
         amphora_id: app.policy.amphora_id.clone(),
         active_standby: app.active_standby(),
+        policy: app.running.current().distributor.haproxy_policy,
+        vips: app.owner.shared().read(|d| d.plugs.values().flat_map(|p| &p.vips).map(|vip| vip.ip).collect()),
     }
 }
 
@@ -196,7 +198,9 @@ fn refusal(error: &haproxy::Error) -> ApiError {
     use haproxy::Error;
     match error {
         Error::Unknown(lb) => unknown(&lb.to_string()),
-        Error::NotText(_) => ApiError::new(Status::BadRequest, "Invalid request", error.to_string()),
+        Error::NotText(_) | Error::Foreign(_) => {
+            ApiError::new(Status::BadRequest, "Invalid request", error.to_string())
+        }
         Error::Refused(words) => ApiError::new(Status::BadRequest, "Invalid request", words),
         Error::Service { what, cause } => {
             // `Error stoping haproxy`, as upstream forms it; what a deletion cannot do is spelled there.

@@ -15,7 +15,7 @@ const MOST_PREPENDS: u8 = 8;
 /// RFC 7999: routers are to discard what is sent there.
 const BLACKHOLE: Community = Community(0xffff_029a);
 
-/// What a section says; gobgpd cannot be told a peer's LOCAL_PREF of 0.
+/// What a section says; gobgpd cannot be told a peer's `LOCAL_PREF` of 0.
 pub(super) fn attributes(reader: &mut Reader<'_>, section: &str) -> Option<Attributes> {
     let before = reader.problems.len();
     let communities = reader.list(section, "communities", community);

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Distributor, Role, Runner, VipMode, announce, options, reader::Reader};
+use super::{Distributor, HaproxyPolicy, Role, Runner, VipMode, announce, options, reader::Reader};
 
 const SECTION: &str = "distributor";
 
@@ -12,6 +12,8 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     let vip_mode = reader.choice(SECTION, "vip_mode", &modes);
     let runners = [("auto", Runner::Auto), ("systemd", Runner::Systemd), ("direct", Runner::Direct)];
     let services = reader.choice(SECTION, "services", &runners);
+    let policies = [("warn", HaproxyPolicy::Warn), ("enforce", HaproxyPolicy::Enforce)];
+    let haproxy_policy = reader.choice(SECTION, "haproxy_policy", &policies);
     let bgp = reader.document.sections.contains_key("bgp");
     let announced = announce::announce(reader);
     let gates = announce::gates(reader);
@@ -33,6 +35,7 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
         vip_mode: vip_mode?,
         announce: announced?,
         gates: gates?,
+        haproxy_policy: haproxy_policy?,
         services: services?,
         allowed_prefixes: prefixes?,
         allowed_nexthops: nexthops?,
@@ -85,9 +88,7 @@ pub(super) fn refuse_unknown(reader: &mut Reader<'_>) {
             continue;
         }
         for key in content.options.keys() {
-            if options::LATER.contains(&(table, key)) {
-                reader.problem(section, key, "is not supported by this version; remove it".to_owned());
-            } else if options::find(section, key).is_none() {
+            if options::find(section, key).is_none() {
                 let known = options::KNOWN.iter().filter(|option| option.section == table).map(|option| option.key);
                 let known: Vec<_> = known.collect();
                 let text = format!("no such option; this section has {}", known.join(", "));

@@ -21,8 +21,8 @@ mod upstream;
 pub use problem::{Place, Problem};
 pub use sources::{Flag, Sources};
 pub use types::{
-    Announce, Api, Bgp, Config, Controller, Distributor, Gates, Heartbeat, LastResort, Logging, Paths, PeerConfig,
-    Role, Runner, Secret, TlsVersion, Topology, VipConfig, VipMode, Watermarks,
+    Announce, Api, Bgp, Config, Controller, Distributor, Gates, HaproxyPolicy, Heartbeat, LastResort, Logging, Paths,
+    PeerConfig, Role, Runner, Secret, TlsVersion, Topology, VipConfig, VipMode, Watermarks,
 };
 
 use document::Document;

@@ -64,6 +64,7 @@ pub(super) static KNOWN: &[Known] = &[
     known("distributor", "members_low", Integer, Some("0")),
     known("distributor", "members_high", Integer, None), // members_low
     known("distributor", "last_resort", Text, Some("withdraw")),
+    known("distributor", "haproxy_policy", Text, Some("warn")),
     known("distributor", "services", Text, Some("auto")),
     known("distributor", "allowed_prefixes", List, None),
     known("distributor", "allowed_nexthops", List, None),
@@ -97,9 +98,6 @@ pub(super) static KNOWN: &[Known] = &[
     known(VIP, "local_pref", Integer, None),
     known(VIP, "prepend", Integer, Some("0")),
 ];
-
-/// Options of our sections that the design has and this version has not: refused, never ignored.
-pub(super) static LATER: &[(&str, &str)] = &[("distributor", "haproxy_policy")];
 
 /// The section as it stands in the tables.
 pub(super) fn table_section(section: &str) -> &str {

@@ -4,7 +4,9 @@ use std::fmt;
 
 use ::bgp::{Attributes, Distance, Family};
 
-use super::{Announce, Config, Gates, LastResort, PeerConfig, Role, Runner, TlsVersion, Topology, VipMode, ini};
+use super::{
+    Announce, Config, Gates, HaproxyPolicy, LastResort, PeerConfig, Role, Runner, TlsVersion, Topology, VipMode, ini,
+};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,6 +68,11 @@ impl Config {
         };
         out.option("announce", announce)?;
         print_gates(out, &self.distributor.gates)?;
+        let haproxy_policy = match self.distributor.haproxy_policy {
+            HaproxyPolicy::Warn => "warn",
+            HaproxyPolicy::Enforce => "enforce",
+        };
+        out.option("haproxy_policy", haproxy_policy)?;
         let services = match self.distributor.services {
             Runner::Auto => "auto",
             Runner::Systemd => "systemd",

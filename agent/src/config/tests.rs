@@ -148,7 +148,7 @@ fn every_wrong_value_names_its_place_and_the_fix() {
         ("[distributor]\nallowed_prefixes =", "is empty; list at least one prefix"),
         ("[distributor]\nrole = distributor", "allowed_nexthops: is required with role = distributor"),
         ("[distributor]\nvip_mode = l3", "`l3` is none of interface, anycast, noarp"),
-        ("[distributor]\nhaproxy_policy = warn", "is not supported by this version"),
+        ("[distributor]\nhaproxy_policy = deny", "haproxy_policy: `deny` is none of warn, enforce"),
         ("[haproxy_amphora]\nbind_host = localhost", "`localhost` is not an IP address"),
         ("[haproxy_amphora]\nbind_port = 65536", "from 0 to 65535"),
         ("[haproxy_amphora]\nbase_path =", "is empty"),

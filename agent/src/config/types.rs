@@ -139,6 +139,8 @@ pub struct Distributor {
     pub announce: Announce,
     /// How the gates of such a VIP are judged.
     pub gates: Gates,
+    /// What becomes of a haproxy.cfg that Octavia's templates cannot have produced.
+    pub haproxy_policy: HaproxyPolicy,
     /// Who runs haproxy and keepalived.
     pub services: Runner,
     /// What may be announced; not empty with BGP.
@@ -191,6 +193,16 @@ pub struct Watermarks {
     pub low: u8,
     /// With so many up it is announced again.
     pub high: u8,
+}
+
+/// `haproxy_policy`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HaproxyPolicy {
+    /// Taken, and each of its lines that is none of Octavia's logged.
+    #[default]
+    Warn,
+    /// Refused.
+    Enforce,
 }
 
 /// `services`

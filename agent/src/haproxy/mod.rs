@@ -9,11 +9,12 @@ mod check;
 mod edit;
 mod life;
 mod peer;
+pub mod policy;
 mod reloads;
 mod service;
 mod turns;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use netns::Namespace;
@@ -22,7 +23,7 @@ pub use peer::peer_name;
 pub use reloads::Reloads;
 
 use crate::{
-    config::Paths,
+    config::{HaproxyPolicy, Paths},
     crash,
     files::{Directory, Name},
     health::{self, Leaver},
@@ -59,6 +60,11 @@ pub enum Error {
     /// haproxy's own words on the configuration.
     #[error("haproxy refuses the configuration: {0}")]
     Refused(String),
+    /// What Octavia's templates do not write, with `haproxy_policy = enforce`.
+    #[error(
+        "the configuration is none that Octavia's templates produce, and [distributor] haproxy_policy = enforce: {0}"
+    )]
+    Foreign(String),
     /// haproxy did not say whether it takes the configuration.
     #[error("haproxy cannot check the configuration: {0}")]
     Unchecked(String),
@@ -93,6 +99,10 @@ pub struct Setting {
     pub amphora_id: Option<String>,
     /// Whether keepalived judges by haproxy who is the master (`ACTIVE_STANDBY`).
     pub active_standby: bool,
+    /// What becomes of a configuration that Octavia's templates cannot have produced.
+    pub policy: HaproxyPolicy,
+    /// The VIPs that are plugged, which it may bind.
+    pub vips: Vec<IpAddr>,
 }
 
 /// The haproxies of this amphora. Clones are the same.
@@ -116,9 +126,9 @@ impl Haproxy {
     /// Takes a configuration: haproxy checks it, then it replaces the one there is. It is served after the next start or
     /// reload. One that is refused stays beside it as `haproxy.cfg.new-failed`.
     pub async fn upload(&self, setting: &Setting, lb: &LbId, amphora_id: String, body: Bytes) -> Result<Done, Error> {
-        let (this, paths, id) = (self.clone(), setting.paths.clone(), lb.clone());
+        let (this, setting, id) = (self.clone(), setting.clone(), lb.clone());
         let call = Call::Upload { amphora_id: amphora_id.clone(), body: body.clone() };
-        self.turns.take(lb, call, async move { this.store(&paths, &id, &amphora_id, &body).await }).await
+        self.turns.take(lb, call, async move { this.store(&setting, &id, &amphora_id, &body).await }).await
     }
 
     /// Starts haproxy; one that runs is fine.
@@ -158,13 +168,16 @@ impl Haproxy {
         self.turns.take(lb, Call::Delete, async move { this.forget(&setting, &id).await }).await
     }
 
-    async fn store(&self, paths: &Arc<Paths>, lb: &LbId, amphora_id: &str, body: &[u8]) -> Result<Done, Error> {
+    async fn store(&self, setting: &Setting, lb: &LbId, amphora_id: &str, body: &[u8]) -> Result<Done, Error> {
+        let paths = &setting.paths;
         let text = std::str::from_utf8(body).map_err(|e| Error::NotText(e.valid_up_to()))?;
         let mut text = edit::without_group(text);
         if text.contains("external-check") && check::version(paths).await.is_some_and(|version| version < (1, 6)) {
             tracing::warn!("this haproxy knows no external checks; health monitors of type PING become TCP");
             text = edit::without_external_checks(&text);
         }
+        // Before haproxy reads it: to check a configuration is to run what it names.
+        let foreign = foreign(setting, lb, &text);
         let new = on_disk("store the new haproxy.cfg", paths, lb, move |base, directory| {
             // Present in Octavia's images, and then as the image wants it.
             if base.read(&name(service::USER_GROUP))?.is_none() {
@@ -174,8 +187,12 @@ impl Haproxy {
         });
         new.await?;
         crash::point("haproxy: new configuration written");
-        match check::check(&self.inside, paths, &service::file(paths, lb, NEW), amphora_id).await {
-            Err(refused @ Error::Refused(_)) => {
+        let checked = match foreign {
+            Ok(()) => check::check(&self.inside, paths, &service::file(paths, lb, NEW), amphora_id).await,
+            refused => refused,
+        };
+        match checked {
+            Err(refused @ (Error::Refused(_) | Error::Foreign(_))) => {
                 let keep = |_: &Directory, directory: &Directory| directory.rename(&name(NEW), &name(FAILED));
                 on_disk("keep the refused haproxy.cfg", paths, lb, keep).await?;
                 return Err(refused);
@@ -228,6 +245,24 @@ const FAILED: &str = "haproxy.cfg.new-failed";
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("literals and ids make plain names")
+}
+
+/// Judges a configuration by what Octavia's templates produce, and says or refuses what is none of that.
+fn foreign(setting: &Setting, lb: &LbId, text: &str) -> Result<(), Error> {
+    let (paths, vips) = (&setting.paths, &setting.vips);
+    let found = policy::judge(text, &policy::Surroundings { lb, base: &paths.base, certs: &paths.certs, vips });
+    match setting.policy {
+        HaproxyPolicy::Enforce if !found.is_empty() => {
+            let all: Vec<_> = found.iter().map(ToString::to_string).collect();
+            Err(Error::Foreign(all.join("; ")))
+        }
+        _ => {
+            for violation in &found {
+                tracing::warn!(%lb, %violation, "haproxy.cfg has what Octavia's templates do not write");
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Whether there is such a load balancer.

@@ -209,12 +209,15 @@ fn note_sent(status: &Mutex<Status>, controller: &Controller, sent: io::Result<(
     match sent {
         Ok(()) => {
             tally.sent += 1;
-            if tally.error.take().is_some() {
+            let again = std::mem::replace(&mut tally.sent_since, tally.error.is_some());
+            if again && tally.error.take().is_some() {
+                tally.sent_since = false;
                 tracing::info!(%controller, "heartbeats can be sent again");
             }
         }
         Err(error) => {
             *tally.failed.entry(reason(&error)).or_default() += 1;
+            tally.sent_since = false;
             if tally.error.is_none() {
                 tracing::warn!(%controller, %error, "a heartbeat cannot be sent");
             }

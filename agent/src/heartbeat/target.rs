@@ -20,8 +20,10 @@ pub struct Tally {
     pub sent: u64,
     /// Heartbeats that could not be sent to it, by [`reason`].
     pub failed: BTreeMap<&'static str, u64>,
-    /// Why the last one could not, if it could not.
+    /// Why the last one could not, until two in a row could: where nobody listens, that is known only of the one before.
     pub error: Option<String>,
+    /// One could be sent since then.
+    pub sent_since: bool,
 }
 
 /// The kinds of errors that are counted: what an operator would look into is another for each.

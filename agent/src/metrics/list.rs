@@ -37,13 +37,21 @@ metrics! {
         "How often the session came up or went down since the agent's start; `to` is `up` or `down`.";
 
     VIP_DESIRED: Gauge "amphora_vip_desired" ["vip"]
-        "1 if the VIP is meant to be announced: it is registered, or a load balancer that nobody stopped serves it.";
+        "1 if the VIP is meant to be announced: it is registered, or a load balancer that nobody stopped serves it, and it is not drained.";
     VIP_ANNOUNCED: Gauge "amphora_vip_announced" ["vip"]
         "1 if gobgpd was last read to announce the VIP. Which peers hear of it is up to their sessions.";
     GATE_OK: Gauge "amphora_vip_gate_ok" ["vip", "gate"]
         "1 while this condition of the announcement holds (`announce = listener`); absent while it is not known.";
     GATE_TRANSITIONS: Counter "amphora_vip_gate_transitions_total" ["vip", "gate"]
         "How often the gate opened or closed since it was first known.";
+    VIP_DRAINING: Gauge "amphora_vip_draining" ["vip"]
+        "1 from the call that drains the VIP here to the one that ends it, whatever stage it is in.";
+    DRAIN_STAGE: Gauge "amphora_vip_drain_stage" ["vip", "stage"]
+        "1 for the stage a drain is in: `deprefer`, `withdrawn` or `drained`; absent while there is none.";
+    DRAIN_DEADLINE: Gauge "amphora_vip_drain_deadline_timestamp_seconds" ["vip"]
+        "When a drain waits for connections no longer, in seconds since 1970; absent while there is none.";
+    VIP_CONNECTIONS: Gauge "amphora_vip_connections" ["vip"]
+        "Connections of clients that are left; counted while the VIP is drained here, and absent otherwise.";
 
     HEARTBEATS_SENT: Counter "amphora_heartbeat_sent_total" ["target"]
         "Heartbeats that left for this health manager. Whether they arrive nobody tells.";

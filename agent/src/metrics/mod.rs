@@ -8,10 +8,9 @@ pub mod http;
 pub mod list;
 mod process;
 pub mod text;
+mod vips;
 
 use std::{
-    collections::BTreeSet,
-    net::IpAddr,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -19,10 +18,7 @@ use std::{
 
 use bgp::Family;
 
-use crate::{
-    api::App, config::Paths, heartbeat::Monitor, loadbalancers, resolve::is_self, server::tls::Reloader,
-    state::Registration,
-};
+use crate::{api::App, config::Paths, heartbeat::Monitor, loadbalancers, server::tls::Reloader};
 use http::Requests;
 pub(crate) use process::Process;
 use text::Text;
@@ -46,7 +42,7 @@ pub async fn exposition(app: &App) -> String {
     let mut text = Text::default();
     agent(&mut text, app);
     speaker(&mut text, app).await;
-    vips(&mut text, app);
+    vips::write(&mut text, app);
     heartbeats(&mut text, &app.metrics.heartbeats);
     requests(&mut text, &app.metrics.requests);
     haproxy(&mut text, app).await;
@@ -91,37 +87,6 @@ fn name_of(family: Family) -> &'static str {
         Family::Ipv4 => "ipv4",
         Family::Ipv6 => "ipv6",
     }
-}
-
-fn vips(text: &mut Text, app: &App) {
-    let gates = app.gates.borrow().clone();
-    let (registered, silenced): (Vec<(IpAddr, bool)>, bool) = app.owner.shared().read(|desired| {
-        let is_own = |r: &Registration| desired.plug_of(r.vip.address()).is_some() || is_self(&r.server, &app.policy);
-        let registered = desired.registrations.values().map(|r| (r.vip.address(), is_own(r)));
-        (registered.collect(), desired.silenced)
-    });
-    let (own, announced): (Vec<IpAddr>, BTreeSet<IpAddr>) = app.progress.read(|report| {
-        let own = report.own.keys().map(|prefix| prefix.address());
-        (own.collect(), report.announced.iter().map(|prefix| prefix.address()).collect())
-    });
-    let mut desired: BTreeSet<IpAddr> =
-        registered.iter().filter(|(_, is_own)| !(*is_own && silenced)).map(|(vip, _)| *vip).collect();
-    desired.extend(own.iter().filter(|vip| !silenced && gates.0.get(vip).is_some_and(|judged| judged.wanted)));
-    let all: BTreeSet<IpAddr> =
-        registered.iter().map(|(vip, _)| *vip).chain(own).chain(announced.iter().copied()).collect();
-    let each = |those: &BTreeSet<IpAddr>| -> Vec<_> {
-        all.iter().map(|vip| ([vip.to_string()], u8::from(those.contains(vip)))).collect()
-    };
-    text.metric(&list::VIP_DESIRED, each(&desired));
-    text.metric(&list::VIP_ANNOUNCED, each(&announced));
-    let shown = gates.0.iter().flat_map(|(vip, judged)| judged.gates.iter().map(move |shown| (vip, shown)));
-    let open =
-        shown.filter_map(|(vip, shown)| Some(([vip.to_string(), shown.gate.name().to_owned()], u8::from(shown.open?))));
-    text.metric(&list::GATE_OK, open);
-    let transitions = gates.0.iter().flat_map(|(vip, judged)| {
-        judged.transitions.iter().map(move |(gate, count)| ([vip.to_string(), gate.name().to_owned()], *count))
-    });
-    text.metric(&list::GATE_TRANSITIONS, transitions);
 }
 
 fn heartbeats(text: &mut Text, monitor: &Monitor) {

@@ -63,6 +63,12 @@ fn worse(mut wanted: WantAnnounced) -> WantAnnounced {
     wanted
 }
 
+/// Whether it is announced as the last choice.
+fn is_worse(held: &Announcement) -> bool {
+    let Attributes { med, local_pref, prepend, .. } = held.attributes;
+    med == Some(WORSE_MED) && local_pref == Some(0) && prepend >= WORSE_PREPENDS
+}
+
 /// What is wanted of a pass's VIPs.
 #[derive(Debug, Default)]
 pub struct Announcements {
@@ -111,15 +117,11 @@ impl Announcements {
         announced: &BTreeMap<Prefix, Option<Announcement>>,
     ) -> (BTreeMap<Prefix, WantAnnounced>, BTreeMap<Prefix, Closed>) {
         let Self { mut open, held, mut closed } = self;
-        for (vip, (mut wanted, why)) in held {
+        for (vip, (wanted, why)) in held {
             match announced.get(&vip) {
-                Some(held) => {
-                    if let Some(held) = held {
-                        // How good a choice it is has been decided as well.
-                        wanted.announcement.attributes.clone_from(&held.attributes);
-                    }
-                    open.insert(vip, wanted);
-                }
+                // Whether it is the last choice has been decided as well; a drain has not.
+                Some(Some(held)) if is_worse(held) => drop(open.insert(vip, worse(wanted))),
+                Some(_) => drop(open.insert(vip, wanted)),
                 None => drop(closed.insert(vip, why)),
             }
         }

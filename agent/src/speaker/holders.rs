@@ -13,6 +13,8 @@ use std::{
 
 use bgp::{Peer, PeerDiff, PeerId, RestartTime, Session, SessionState};
 
+use super::age::Clock;
+
 /// A session this old has seen the End-of-RIB, which gobgpd defers by a second; its ages are cut to whole seconds.
 pub(super) const TOLD: Duration = Duration::from_secs(3);
 /// What gobgpd cuts off its times.
@@ -24,6 +26,7 @@ pub(super) struct Holders {
     peers: BTreeMap<IpAddr, Holder>,
     /// When the gobgpd began whose sessions this agent has set up, all of them.
     pub(super) set_up_for: Option<SystemTime>,
+    pub(super) clock: Clock,
 }
 
 #[derive(Debug)]
@@ -53,9 +56,9 @@ struct Seen {
 }
 
 impl Seen {
-    /// After a clock that was set back, it has just happened.
-    fn of(session: &Session) -> Self {
-        let age = |at: SystemTime| at.elapsed().unwrap_or_default();
+    /// What is yet to come by any clock has just happened.
+    fn of(session: &Session, clock: Clock) -> Self {
+        let age = |at: SystemTime| clock.age(at).unwrap_or_default();
         let up = session.state == SessionState::Established;
         Self { up: session.since.filter(|_| up).map(age), fell: session.last_down.map(age) }
     }
@@ -112,7 +115,7 @@ impl Holders {
             let session = sessions.iter().find(|s| s.address == *address);
             // A peer without a neighbor is about to be set up again.
             let unknown = session.is_none() && holder.keeps.is_some();
-            let seen = session.filter(|_| holder.keeps.is_some()).map(Seen::of).unwrap_or_default();
+            let seen = session.filter(|_| holder.keeps.is_some()).map(|s| Seen::of(s, self.clock)).unwrap_or_default();
             let holds = unknown || exposed.iter().any(|exposed| holder.may_hold(*exposed, seen));
             let keeps = holder.before.max(holder.keeps.unwrap_or_default()).as_secs();
             let (id, how) = (&holder.id, if seen.up.is_some() { "is being told anew" } else { "has no session" });

@@ -5,6 +5,7 @@
 //! readers through a [`View`]; a call that fails by silence makes the keeper start over, so nobody waits for
 //! a dead speaker twice.
 
+mod age;
 mod holders;
 mod keeper;
 mod process;
@@ -256,7 +257,8 @@ impl Link {
         crash::point("speaker: before the sessions");
         let restart = live.setup.graceful_restart;
         // A peer keeps our routes that long after gobgpd began anew. An agent before this one may have set up some.
-        let young = |time: RestartTime| live.since.elapsed().is_ok_and(|age| age.as_secs() < time.seconds().into());
+        let age = self.holders().clock.age(live.since);
+        let young = |time: RestartTime| age.is_some_and(|age| age.as_secs() < time.seconds().into());
         let restarting = self.holders().set_up_for != Some(live.since) && restart.is_some_and(young);
         match live.speaker.set_peers(&live.setup.peers, restart, restarting).await {
             Ok(difference) => {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bgp::{BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
+use bgp::{Attributes, BfdState, Error, Family, PeerId, Prefix, Session, SessionState};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
@@ -88,6 +88,31 @@ pub struct PeerView {
     last_error: Option<String>,
 }
 
+impl PeerView {
+    /// The name in `[bgp_peer:NAME]`.
+    #[must_use]
+    pub fn id(&self) -> &PeerId {
+        &self.peer_id
+    }
+
+    /// The session is established.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == "Established"
+    }
+
+    /// What it is at, and why it is not up.
+    pub(crate) fn why_down(&self) -> String {
+        let why = self.last_error.as_deref().unwrap_or("it is being set up");
+        format!("peer {} ({}) is {}: {why}", self.peer_id, self.peer_ip, self.state)
+    }
+
+    /// Whether the session is up and of our own AS, without ADD-PATH.
+    #[must_use]
+    pub fn keeps_paths_back(&self, local_as: u32) -> bool {
+        self.is_up() && self.remote_as == local_as && !self.add_path
+    }
+}
+
 impl View {
     pub(super) fn new(config: watch::Receiver<Arc<Config>>, state: watch::Receiver<State>, record: Record) -> Self {
         Self { config, state, record }
@@ -146,6 +171,12 @@ impl View {
         Observed { up: sessions.is_some(), version: self.record.version(), peers }
     }
 
+    /// What the speaker announces a VIP with; `None` where it does not, or cannot be asked.
+    pub async fn attributes(&self, vip: Prefix) -> Option<Attributes> {
+        let held = self.live().ok()?.speaker.announcement(vip).await;
+        held.ok().flatten().map(|announcement| announcement.attributes)
+    }
+
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.
     pub async fn peers(&self) -> Vec<PeerView> {
         let sessions = async { self.live()?.speaker.sessions().await.map_err(|e| with_causes(&e)) }.await;
@@ -154,28 +185,6 @@ impl View {
             Err(why) => Err(why.as_str()),
         };
         Setup::now(&self.config).peers.iter().map(|peer| shown(peer, session(peer))).collect()
-    }
-}
-
-impl PeerView {
-    /// The session is established.
-    pub(crate) fn is_up(&self) -> bool {
-        self.state == "Established"
-    }
-
-    /// Its name and address, for people.
-    pub(crate) fn name(&self) -> String {
-        format!("{} ({})", self.peer_id, self.peer_ip)
-    }
-
-    /// What it is at, and why it is not up.
-    pub(crate) fn why_down(&self) -> String {
-        format!("{}: {}", self.state, self.last_error.as_deref().unwrap_or("it is being set up"))
-    }
-
-    /// An iBGP peer that takes one path for each prefix: as a route reflector it would pass on one amphora's only.
-    pub(crate) fn hides_paths(&self, local_as: u32) -> bool {
-        self.is_up() && self.remote_as == local_as && !self.add_path
     }
 }
 

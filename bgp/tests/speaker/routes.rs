@@ -200,8 +200,8 @@ async fn each_peer_sees_communities_of_its_own(gobgpd: &Gobgpd) {
     assert_eq!(of(bird.route(&v4)), ["(65535,65535)"]);
 }
 
-/// MED goes to both kinds of peers, prepends to external ones, LOCAL_PREF to internal ones; a route's own MED and
-/// LOCAL_PREF stand before its peer's, prepends add up. Changes reach the routers in the same session.
+/// MED goes to both kinds of peers, prepends to external ones, `LOCAL_PREF` to internal ones; a route's own MED and
+/// `LOCAL_PREF` stand before its peer's, prepends add up. Changes reach the routers in the same session.
 async fn attributes_of_routes_and_of_peers(gobgpd: &Gobgpd) {
     // FRR external and BIRD internal, then the other way round
     for (frr_as, bird_as) in [(TOR_AS, AMPHORA_AS), (AMPHORA_AS, TOR_AS)] {

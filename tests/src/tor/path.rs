@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 /// What one neighbour announced a prefix with, as the ToR has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path {
-    /// AS_PATH.
+    /// `AS_PATH`.
     pub as_path: Vec<u32>,
-    /// MULTI_EXIT_DISC.
+    /// `MULTI_EXIT_DISC`.
     pub med: Option<u32>,
-    /// LOCAL_PREF. BIRD gives a route of an external neighbour the default, 100.
+    /// `LOCAL_PREF`. BIRD gives a route of an external neighbour the default, 100.
     pub local_pref: Option<u32>,
     /// COMMUNITIES.
     pub communities: BTreeSet<Community>,

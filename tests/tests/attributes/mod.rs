@@ -41,7 +41,9 @@ fn wait_path(tor: &Tor, vip: IpAddr, want: &Path) {
 /// (without `--v6-rr-semantics`) and BIRD take it away for a moment, for that is how they replace one.
 fn none_went(fabric: &Fabric, watches: Vec<RouteWatch>, vips: &[Dual]) {
     for (tor, watch) in fabric.tors.iter().zip(watches) {
-        vips.iter().for_each(|vip| wait_routes(tor, *vip, &[&fabric.amphorae[0]]));
+        for vip in vips {
+            wait_routes(tor, *vip, &[&fabric.amphorae[0]]);
+        }
         let of = |line: &str| vips.iter().any(|vip| line.starts_with(&format!("Deleted {} ", vip.v4)));
         let gone = watch.so_far().into_iter().find(|event| of(&event.line));
         assert!(gone.is_none(), "{}: {gone:?}", tor.name());

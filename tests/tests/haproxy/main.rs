@@ -6,6 +6,7 @@ mod client;
 mod kill;
 mod life;
 mod load;
+mod policy;
 mod support;
 mod upgrade;
 mod upload;

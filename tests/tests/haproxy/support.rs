@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use lab::traffic::{self, Split};
-use lab::{Amphora, Api, Fabric, Family, Options, Reply, TorKind, addresses, wait_for};
+use lab::{Amphora, Api, Fabric, Family, Options, Reply, TorKind, addresses, balancers, wait_for};
 use serde_json::{Value, json};
 
 /// A ceiling, for a machine that is busy with other tests.
@@ -86,28 +86,12 @@ impl Lab {
 
 /// A configuration as Octavia has it, whose listener answers `answer` on port 80 of the VIP.
 pub(crate) fn configuration(lb: &str, answer: &str) -> String {
-    format!(
-        "global
-    daemon
-    user nobody
-    stats socket {BASE}/{lb}.sock mode 0666 level user
-    server-state-file {BASE}/{lb}/servers-state
-    maxconn 2000
-defaults
-    retries 3
-    timeout client 10s
-    timeout connect 5s
-    timeout server 10s
-frontend listener
-    bind 203.0.113.7:80
-    mode http
-    http-request return status 200 content-type text/plain string {answer}
-backend pool:listener
+    let pool = "backend pool:listener
     mode http
     load-server-state-from-file global
     server member 127.0.0.2:8080 weight 1 check inter 1s fall 3 rise 2
-"
-    )
+";
+    balancers::configuration(lb, &[(addresses::vip(7).v4, 80).into()], answer, pool)
 }
 
 pub(crate) fn act(api: &mut Api, lb: &str, action: &str) -> lab::Result<Reply> {

@@ -81,7 +81,7 @@ fn last_resort(test: &str, ases: [u32; 2]) {
     pair.wait_chosen(&[1]);
     println!("{test}: one amphora's members down, the other alone is used after {:?}", down.elapsed());
     let why = pair.wait_verdict(0, "worse");
-    assert_eq!(why["announced"], true, "{why}");
+    assert_eq!((&why["announced"], &why["attributes"]["local_pref"]), (&true.into(), &0.into()), "{why}");
     assert!(why["reason"].as_str().is_some_and(|reason| reason.starts_with("members: 0 of 1")), "{why}");
 
     // An agent that has just started knows no gate, and leaves it the last resort.

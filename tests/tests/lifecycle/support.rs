@@ -1,13 +1,13 @@
 //! One amphora, one ToR, one dual-stack VIP, and a load balancer of the API's that serves it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hyper::Method;
 use ipnet::IpNet;
 use lab::routes::RouteWatch;
 use lab::{
-    Amphora, Api, Capture, Dual, Fabric, Family, Neighbours, Options, Reply, Tor, TorKind, addresses, fabric, wait_for,
+    Amphora, Api, Capture, Dual, Fabric, Family, Neighbours, Options, Reply, Tor, TorKind, addresses, balancers,
+    fabric, wait_for,
 };
 use serde_json::Value;
 
@@ -135,35 +135,14 @@ impl Site {
 
 /// Gives an amphora a configuration as Octavia has it, whose listener answers on the VIP; `more` is put at its end.
 pub(crate) fn upload(amphora: &Amphora, api: &mut Api, vip: Dual, more: &str) {
-    let name = amphora.name();
-    let base = "/var/lib/octavia";
-    let text = format!(
-        "global
-    daemon
-    user nobody
-    stats socket {base}/{LB}.sock mode 0666 level user
-    server-state-file {base}/{LB}/servers-state
-    maxconn 2000
-defaults
-    retries 3
-    timeout client 10s
-    timeout connect 5s
-    timeout server 10s
-frontend listener
-    bind {}:{PORT}
-    bind {}:{PORT}
-    mode http
-    http-request return status 200 content-type text/plain string {name}
-{more}",
-        vip.v4, vip.v6
-    );
-    let path = format!("/1.0/loadbalancer/{}/{LB}/haproxy", amphora.id());
-    api.send(Method::PUT, &path, &[], text.into_bytes()).unwrap().success().unwrap();
+    let binds = BOTH.map(|family| SocketAddr::new(vip.of(family), PORT));
+    let text = balancers::configuration(LB, &binds, amphora.name(), more);
+    api.upload(amphora, LB, text).unwrap().success().unwrap();
 }
 
 /// Starts, stops or reloads it.
 pub(crate) fn act(api: &mut Api, action: &str) -> Reply {
-    api.send(Method::PUT, &format!("/1.0/loadbalancer/{LB}/{action}"), &[], Vec::new()).unwrap().success().unwrap()
+    api.act(LB, action).unwrap().success().unwrap()
 }
 
 /// When the ToR's kernel lost the route to `vip`.

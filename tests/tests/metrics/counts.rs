@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab::{Family, TorKind, wait_for};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
-use crate::support::{LB, PATIENCE, Site, act};
-use crate::{Samples, configure_heartbeats, samples};
+use crate::support::{LB, PATIENCE, PORT, Site, act};
+use crate::{Samples, configure_heartbeats, drain, samples};
 
 fn wait(what: &str, api: &mut lab::Api, settled: impl Fn(&Samples) -> bool) -> Samples {
     let look = || {
@@ -113,6 +114,25 @@ fn figures_follow_what_happens() {
     agent.kill(Signal::SIGHUP).unwrap();
     let mended = wait("it is in effect", &mut api, |s| s["amphora_config_stale"] == 0.0);
     assert!(growth(&mended, &stale, "amphora_config_last_reload_success_timestamp_seconds") > 0.0);
+
+    // Drained with a client that stays, and undrained. Its connection is what is waited for.
+    let of_vip = |name: &str| format!("amphora_vip_{name}{{vip=\"{vip}\"}}");
+    let stage = |stage: &str| format!("amphora_vip_drain_stage{{vip=\"{vip}\",stage=\"{stage}\"}}");
+    assert_eq!((mended[&of_vip("draining")], mended.contains_key(&of_vip("connections"))), (0.0, false));
+    let client = site.fabric.client.connect((vip, PORT).into(), PATIENCE).unwrap();
+    drain(&site, &mut api, 600);
+    let left = wait("a connection is left", &mut api, |s| s.get(&of_vip("connections")) == Some(&1.0));
+    assert_eq!(left[&of_vip("draining")], 1.0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let deadline = left[&of_vip("drain_deadline_timestamp_seconds")];
+    assert!(deadline > now && deadline < now + 602.0, "{deadline} at {now}");
+    drop(client);
+    let drained = wait("it is drained", &mut api, |s| s.get(&stage("drained")) == Some(&1.0));
+    assert!(is(&drained, 0.0, 0.0) && !drained.contains_key(&stage("deprefer")));
+    let undrain = format!("/1.0/distributor/amphorae/{}/undrain", amphora.id());
+    api.put(&undrain, &json!({})).unwrap().success().unwrap();
+    let back = wait("it is undrained", &mut api, |s| is(s, 1.0, 1.0) && s[&of_vip("draining")] == 0.0);
+    assert!(!back.contains_key(&stage("drained")));
 
     // The ToR goes away and comes no more; the amphora goes on wanting and announcing, to nobody.
     let session = |to: &str| format!("amphora_bgp_session_transitions_total{{peer=\"{peer}\",to=\"{to}\"}}");

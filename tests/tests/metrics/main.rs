@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use lab::heartbeats::{self, KEY, Receiver};
 use lab::{Amphora, Api, Family};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 /// Samples by what stands before the value: name and labels.
 pub(crate) type Samples = BTreeMap<String, f64>;
@@ -36,6 +37,12 @@ pub(crate) fn samples(api: &mut Api) -> Samples {
         (what.to_owned(), value.parse().unwrap())
     };
     lines.map(sample).collect()
+}
+
+/// Has the VIP drained here.
+pub(crate) fn drain(site: &support::Site, api: &mut Api, timeout_s: u32) {
+    let path = format!("/1.0/distributor/amphorae/{}/drain", site.amphora().id());
+    api.put(&path, &json!({ "timeout_s": timeout_s, "max_connections": 0 })).unwrap().success().unwrap();
 }
 
 /// Has heartbeats sent, in turn to somebody who hears them and to a port where nobody listens.

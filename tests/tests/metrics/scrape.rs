@@ -55,7 +55,7 @@ fn a_scrape_is_well_formed_cheap_and_only_for_operators() {
     // Tenants reach haproxy and prometheus-proxy in the namespace, and nothing of ours is with them.
     site.upload(&mut api, TENANTS);
     crate::support::act(&mut api, "reload");
-    let inside = site.inside();
+    let inside = site.amphora().haproxy_netns().unwrap();
     let theirs = || match get(&inside, "127.0.0.1:9102", "/metrics") {
         Ok(said) if said.contains("octavia_") => Ok(said),
         said => Err(format!("{said:?}")),

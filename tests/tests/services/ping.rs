@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amphora_agent::config::Paths;
+use amphora_agent::config::{HaproxyPolicy, Paths};
 use amphora_agent::haproxy::{Haproxy, Setting};
 use amphora_agent::loadbalancers::LbId;
 use lab::amphora::HAPROXY_NETNS;
@@ -51,7 +51,13 @@ fn a_ping_monitor_finds_its_member_up() {
             haproxy: "/usr/sbin/haproxy".into(),
             network: None,
         };
-        let setting = Setting { paths: Arc::new(paths), amphora_id: Some("a".to_owned()), active_standby: false };
+        let setting = Setting {
+            paths: Arc::new(paths),
+            amphora_id: Some("a".to_owned()),
+            active_standby: false,
+            policy: HaproxyPolicy::Warn,
+            vips: Vec::new(),
+        };
         let haproxy = Haproxy::new(case.services.clone(), inside, None);
         let configuration = format!(
             "global\n  user nobody\n  stats socket {BASE}/{lb}.sock mode 0666 level user\n  maxconn 100\n  \

@@ -4,6 +4,7 @@ pub mod amphorae;
 pub mod check;
 pub mod decide;
 pub mod drain;
+mod notes;
 pub mod peers;
 pub mod query;
 pub mod route;

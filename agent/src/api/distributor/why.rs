@@ -9,12 +9,12 @@ use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
-use bgp::Prefix;
+use bgp::{Attributes, Prefix};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    drain,
+    drain, notes,
     route::{self, Route},
 };
 use crate::{
@@ -52,6 +52,26 @@ pub enum Verdict {
     Withdraw,
 }
 
+/// BGP attributes of a route.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttributesView {
+    /// `N:N`
+    communities: Vec<String>,
+    /// `MULTI_EXIT_DISC`; lower wins.
+    med: Option<u32>,
+    /// `LOCAL_PREF`, for internal peers; higher wins.
+    local_pref: Option<u32>,
+    /// How much longer `AS_PATH` is than it need be, for external peers; shorter wins.
+    prepend: u8,
+}
+
+impl From<Attributes> for AttributesView {
+    fn from(of: Attributes) -> Self {
+        let communities = of.communities.iter().map(ToString::to_string).collect();
+        Self { communities, med: of.med, local_pref: of.local_pref, prepend: of.prepend }
+    }
+}
+
 /// Why a VIP is announced, or is not.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Why {
@@ -66,6 +86,14 @@ pub struct Why {
     reason: Option<String>,
     /// Each gate, in the order in which a closed one explains those after it.
     gates: Vec<GateView>,
+    /// What it is announced with now, read back from the speaker, besides what each peer's section adds; absent while it
+    /// is not announced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attributes: Option<AttributesView>,
+    /// What is no gate and still worth knowing: who will not reach the VIP although it is announced. Absent when there is
+    /// nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// The route, as the list of amphorae has it; absent while there is nothing that could be announced.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Route>,
@@ -85,7 +113,8 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
     let no_address = || ApiError::new(Status::BadRequest, "vip is not an IP address", format!("it is `{text}`"));
     let vip: IpAddr = text.parse().map_err(|_| no_address())?;
     let prefix = Prefix::try_from(vip).map_err(|_| no_address())?;
-    let mode = app.owner.shared().read(|desired| desired.plug_of(vip).map(|plug| plug.mode));
+    let plug = app.owner.shared().read(|desired| desired.plug_of(vip).cloned());
+    let mode = plug.as_ref().map(|plug| plug.mode);
     let route = route::list(&app, Some(vip), |_| true).await.pop();
     if mode.is_none() && route.is_none() {
         let fix = format!("POST /1.0/plug/vip/{vip} plugs it, POST /1.0/distributor/amphorae registers it");
@@ -117,7 +146,12 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
     });
     let judged = judged.into_iter().flat_map(|judged| judged.gates).map(view);
     let gates = drain.into_iter().chain(judged).collect();
-    Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, route }))
+    let attributes = match &app.speaker {
+        Some(speaker) => speaker.attributes(prefix).await.map(AttributesView::from),
+        None => None,
+    };
+    let notes = notes::of(&app, vip, plug.as_ref()).await;
+    Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, attributes, notes, route }))
 }
 
 fn view(shown: Shown) -> GateView {

@@ -2,8 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    health::Gates,
     plan::{Address, Want, WantAnnounced},
-    resolve::{announced, kernel, tests as of},
+    resolve::{Announcements, Policy, announced, kernel, tests as of},
     state::{Change, Registration, VipMode},
 };
 
@@ -53,6 +54,29 @@ fn a_vip_is_less_preferred_then_withdrawn_then_unbound_with_all_else_in_place() 
 
     desired.apply(Change::Undrain(registration.vip));
     assert_eq!(wanted(&desired, &registration), before);
+}
+
+/// An agent that has just started does not know the gates yet; it may have died before it told the speaker of the drain.
+#[test]
+fn a_drain_is_heeded_also_while_the_gates_are_not_known() {
+    let (mut desired, registration) = served();
+    let facts = of::facts(vec![of::address("192.0.2.10/24", true)]);
+    let policy = Policy { gated: true, ..of::policy() };
+    let beside = |desired: &Desired, held: &WantAnnounced| {
+        let announced = [(registration.vip, Some(held.announcement.clone()))].into();
+        let all = Announcements::of([&registration], desired, &facts, &policy, &Gates::default());
+        all.beside(&announced).0.remove(&registration.vip)
+    };
+    let plain = announced(&registration, &desired, &facts, &policy).unwrap();
+    assert_eq!(beside(&desired, &plain).as_ref(), Some(&plain));
+    desired.apply(Change::Drain(drain(registration.vip, Stage::Deprefer)));
+    let less = announced(&registration, &desired, &facts, &policy).unwrap();
+    assert_ne!(less, plain);
+    assert_eq!(beside(&desired, &plain).as_ref(), Some(&less));
+    desired.apply(Change::Undrain(registration.vip));
+    assert_eq!(beside(&desired, &less).as_ref(), Some(&plain), "a drain that is over, too");
+    desired.apply(Change::Drain(drain(registration.vip, Stage::Withdrawn)));
+    assert_eq!(beside(&desired, &less), None);
 }
 
 #[derive(Clone, Debug)]

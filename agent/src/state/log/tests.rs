@@ -50,6 +50,20 @@ fn one_more_commit_costs_the_same_however_many_are_held() {
 }
 
 #[test]
+fn the_formats_before_this_one_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    for version in 1..=VERSION {
+        let mut bytes = with_checksum(format!(r#"{{"amphora_agent_state":{version}}}"#).as_bytes());
+        bytes.extend(line(&[1_u32, 2]));
+        bytes.resize(SMALLEST - END.len(), b'\n');
+        bytes.extend(END);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(reopened(&path), [1, 2]);
+    }
+}
+
+#[test]
 fn a_torn_last_line_is_dropped_and_a_bad_one_in_the_middle_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");

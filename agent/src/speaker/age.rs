@@ -1,0 +1,50 @@
+//! How long ago gobgpd says something was, on a machine whose clock may be set meanwhile.
+//!
+//! gobgpd tells times of the wall clock. What follows from them is counted in seconds that have passed: a router keeps
+//! what it was promised however the clock is set, and a clock that jumps ahead must not end that promise.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// The wall clock as it was set when the agent began, which goes on without jumps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { wall: SystemTime::now(), steady: Instant::now() }
+    }
+}
+
+impl Clock {
+    /// The age of what was noted `at` that time; `None` if that has not come yet.
+    pub(super) fn age(&self, at: SystemTime) -> Option<Duration> {
+        age(at, SystemTime::now(), self.wall + self.steady.elapsed())
+    }
+}
+
+/// The time was noted before the clock was set or after it. One of the two clocks tells the age; the other is wrong by the
+/// jump, which makes it older or a time to come. The younger one ends no promise too soon.
+fn age(at: SystemTime, wall: SystemTime, steady: SystemTime) -> Option<Duration> {
+    [wall, steady].into_iter().filter_map(|now| now.duration_since(at).ok()).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    #[test]
+    fn an_age_is_the_same_whenever_the_clock_is_set_and_to_whatever() {
+        let five = Duration::from_secs(5);
+        let steady = SystemTime::UNIX_EPOCH + 1000 * DAY;
+        for (what, wall) in [("not set", steady), ("ahead", steady + DAY), ("back", steady - DAY)] {
+            assert_eq!(age(steady - five, wall, steady), Some(five), "noted before it was set {what}");
+            assert_eq!(age(wall - five, wall, steady), Some(five), "noted after it was set {what}");
+        }
+        assert_eq!(age(steady + DAY, steady, steady), None);
+    }
+}
