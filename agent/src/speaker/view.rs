@@ -95,10 +95,21 @@ impl PeerView {
         &self.peer_id
     }
 
+    /// The session is established.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == "Established"
+    }
+
+    /// What it is at, and why it is not up.
+    pub(crate) fn why_down(&self) -> String {
+        let why = self.last_error.as_deref().unwrap_or("it is being set up");
+        format!("peer {} ({}) is {}: {why}", self.peer_id, self.peer_ip, self.state)
+    }
+
     /// Whether the session is up and of our own AS, without ADD-PATH.
     #[must_use]
-    pub fn keeps_paths_back(&self, local_as: bgp::Asn) -> bool {
-        self.state == "Established" && self.remote_as == local_as.get() && !self.add_path
+    pub fn keeps_paths_back(&self, local_as: u32) -> bool {
+        self.is_up() && self.remote_as == local_as && !self.add_path
     }
 }
 
@@ -174,28 +185,6 @@ impl View {
             Err(why) => Err(why.as_str()),
         };
         Setup::now(&self.config).peers.iter().map(|peer| shown(peer, session(peer))).collect()
-    }
-}
-
-impl PeerView {
-    /// The session is established.
-    pub(crate) fn is_up(&self) -> bool {
-        self.state == "Established"
-    }
-
-    /// Its name and address, for people.
-    pub(crate) fn name(&self) -> String {
-        format!("{} ({})", self.peer_id, self.peer_ip)
-    }
-
-    /// What it is at, and why it is not up.
-    pub(crate) fn why_down(&self) -> String {
-        format!("{}: {}", self.state, self.last_error.as_deref().unwrap_or("it is being set up"))
-    }
-
-    /// An iBGP peer that takes one path for each prefix: as a route reflector it would pass on one amphora's only.
-    pub(crate) fn hides_paths(&self, local_as: u32) -> bool {
-        self.is_up() && self.remote_as == local_as && !self.add_path
     }
 }
 

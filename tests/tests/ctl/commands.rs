@@ -94,9 +94,13 @@ fn what_is_degraded_is_named_with_the_fix_and_an_agent_that_is_gone_is_an_error(
     problems(amphora, false);
     assert_eq!(ctl(amphora, "check-config", 0).out, "OK\n");
     // What works and is worth a word: this ToR is of the amphora's own AS, as a route reflector would be.
-    for line in ["status", "peers"] {
+    let why = format!("why {}", site.vip.v4);
+    for (line, word) in [("status", "warning"), ("peers", "warning"), (&why, "note   ")] {
         let said = ctl(amphora, line, 0).out;
-        assert!(said.contains("warning      peer tor-0 (") && said.contains("iBGP without ADD-PATH"), "{line}: {said}");
+        assert!(
+            said.contains(&format!("\n{word}      peer tor-0 is of our AS and offers no ADD-PATH")),
+            "{line}: {said}"
+        );
     }
 
     // A configuration that cannot be taken.

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     api::App,
+    speaker::PeerView,
     state::{Plug, VipMode},
 };
 
@@ -14,16 +15,20 @@ pub(super) async fn of(app: &App, vip: IpAddr, plug: Option<&Plug>) -> Vec<Strin
     let mut notes: Vec<_> = plug.and_then(|plug| inside_subnet(vip, plug)).into_iter().collect();
     let local_as = app.running.current().bgp.as_ref().map(|bgp| bgp.local_as);
     if let (Some(speaker), Some(local_as)) = (&app.speaker, local_as) {
-        let peers = speaker.peers().await;
-        notes.extend(peers.iter().filter(|peer| peer.keeps_paths_back(local_as)).map(|peer| {
-            format!(
-                "peer {} is of our AS and offers no ADD-PATH: if it is a route reflector, it passes on the route of one \
-                 amphora only, and there is no ECMP behind it; turn ADD-PATH on there, or peer with the ToRs",
-                peer.id()
-            )
-        }));
+        notes.extend(without_add_path(&speaker.peers().await, local_as.get()));
     }
     notes
+}
+
+/// What is to be said of the peers that may keep others from hearing of more than one amphora.
+pub(super) fn without_add_path(peers: &[PeerView], local_as: u32) -> impl Iterator<Item = String> {
+    peers.iter().filter(move |peer| peer.keeps_paths_back(local_as)).map(|peer| {
+        format!(
+            "peer {} is of our AS and offers no ADD-PATH: if it is a route reflector, it passes on the route of one \
+             amphora only, and there is no ECMP behind it; turn ADD-PATH on there, or peer with the ToRs",
+            peer.id()
+        )
+    })
 }
 
 /// A VIP in the subnet of its front-end IPs, as the stock controller always has it: nobody answers ARP or NDP for it.

@@ -160,8 +160,7 @@ async fn look(app: &App) -> AmphoraStatus {
     let certificate = |path: &Path, not_after| Certificate { path: path.to_owned(), not_after };
     let (mut speaker, mut peers) = (None, Vec::new());
     if let (Some(view), Some(bgp)) = (&app.speaker, &config.bgp) {
-        let announced = app.progress.read(|report| report.announced.len());
-        let seen = view.observe(announced, SPEAKER).await;
+        let seen = view.observe(usize::MAX, SPEAKER).await; // what is sent is counted below
         let version = seen.version.map(|(major, minor)| format!("{major}.{minor}"));
         speaker = Some(Speaker { up: seen.up, version, local_as: bgp.local_as.get() });
         peers = view.peers().await;

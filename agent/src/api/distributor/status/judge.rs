@@ -1,9 +1,10 @@
 //! What of a status is not as it should be, and the fix for each. Pure: the facts and the time in, words out.
 
 use super::{AmphoraStatus, Certificate, HealthManager, Problem};
-use crate::speaker::PeerView;
+use crate::api::distributor::notes;
 
-/// How long before its end a certificate is a matter for somebody: Octavia rotates amphorae's own 30 days before.
+/// How long before its end a certificate is a matter for somebody. Octavia has replaced an amphora's own by then
+/// (`cert_expiry_buffer` in `octavia/common/config.py`).
 const EXPIRING: u64 = 14 * 86_400;
 
 /// Each thing that is not as it should be.
@@ -45,7 +46,7 @@ pub(super) fn problems(status: &AmphoraStatus, now: u64) -> Vec<Problem> {
     }
     for peer in status.peers.iter().filter(|peer| !peer.is_up()) {
         problem(
-            format!("peer {} is {}", peer.name(), peer.why_down()),
+            peer.why_down(),
             "the peer needs a neighbor (or a listen range) for this amphora, with its AS, password and TTL; TCP port 179 must get there",
         );
     }
@@ -101,13 +102,8 @@ fn heartbeats(status: &AmphoraStatus, mut problem: impl FnMut(String, &str)) {
 
 /// What works and is still worth a word.
 pub(super) fn warnings(status: &AmphoraStatus) -> Vec<String> {
-    let local_as = status.speaker.as_ref().map(|speaker| speaker.local_as);
-    let hiding = status.peers.iter().filter(|peer| local_as.is_some_and(|asn| peer.hides_paths(asn)));
-    let warning = |peer: &PeerView| {
-        let name = peer.name();
-        format!("peer {name} is iBGP without ADD-PATH: a route reflector would pass on one amphora's route only")
-    };
-    hiding.map(warning).collect()
+    let speaker = status.speaker.iter();
+    speaker.flat_map(|speaker| notes::without_add_path(&status.peers, speaker.local_as)).collect()
 }
 
 #[cfg(test)]

@@ -74,8 +74,9 @@ pub(super) async fn look(app: &App) -> Vec<VipView> {
     let (plugged, silenced) = app.owner.shared().read(|d| (plugged(d), d.silenced));
     let mut all: BTreeSet<_> = plugged.keys().copied().collect();
     all.extend(routes.keys());
-    let is_idle = |vip| silenced || idle(vip, &gates);
-    let view = |vip| view(vip, plugged.get(&vip), routes.get(&vip), app.policy.gated, is_idle(vip));
+    let gated = app.policy.gated;
+    let is_idle = |vip| silenced || gated && idle(vip, &gates);
+    let view = |vip| view(vip, plugged.get(&vip), routes.get(&vip), gated, is_idle(vip));
     all.into_iter().map(view).collect()
 }
 
