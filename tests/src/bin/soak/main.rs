@@ -98,12 +98,9 @@ fn soak(wanted: Wanted) -> Result<usize> {
     println!("{}", done(&world));
     println!("{clients}");
     println!(
-        "a VIP was unbound {} times, {} after its route had gone at the soonest; a route led to where nothing listens for \
-         {:.2?} at most, {:.2?} around kills of agents and speakers",
-        seen.unbound,
-        seen.margin.map_or("never".to_owned(), |margin| format!("{margin:.1} ms")),
-        seen.deaf[0],
-        seen.deaf[1]
+        "a VIP was unbound {} times; a route led to where nothing listens for {:.2?} at most, \
+         {:.2?} around kills of agents and speakers",
+        seen.unbound, seen.deaf[0], seen.deaf[1]
     );
     resources.judge(&world);
     let violations = world.violations();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use lab::addresses::ANYCAST;
 use lab::amphora::HAPROXY_NETNS;
-use lab::routes::{self, RouteEvent, RouteWatch};
+use lab::routes::{self, RouteWatch};
 use lab::{Family, TorKind};
 use netns::{Namespace, Network};
 
@@ -36,9 +36,6 @@ const FRR_LAGS: Duration = Duration::from_millis(500);
 pub(crate) struct Seen {
     /// The longest time a route led to an amphora where nothing listened, without and with a kill of agent or speaker.
     pub(crate) deaf: [Duration; 2],
-    /// The shortest time from a route's end to the unbinding of its VIP, in ms, by the kernels' events as they were read;
-    /// negative where the route outlived it. FRR takes its time from an UPDATE to the kernel's route.
-    pub(crate) margin: Option<f64>,
     /// How often a VIP was unbound.
     pub(crate) unbound: usize,
 }
@@ -50,12 +47,9 @@ struct Watcher<'a> {
     world: &'a World,
     amphorae: Vec<(Namespace, Network)>,
     runtime: tokio::runtime::Runtime,
-    routed: BTreeMap<Routed, Instant>,
+    routed: BTreeSet<Routed>,
     unbound_since: BTreeMap<Routed, Instant>,
     deaf_since: BTreeMap<Routed, Instant>,
-    /// When a route ended, and when a VIP was unbound whose route had not been seen to end.
-    gone: BTreeMap<Routed, Instant>,
-    early: BTreeMap<Routed, Instant>,
     seen: Seen,
 }
 
@@ -72,24 +66,21 @@ pub(crate) fn run(world: &World) -> Result<Seen> {
     let routes = world.tor().watch_routes()?;
     let inside = (0..AMPHORAE).map(|index| RouteWatch::start(&world.amphora(index).haproxy_netns()?));
     let inside = inside.collect::<lab::Result<Vec<_>>>()?;
-    let (routed, unbound_since, deaf_since, gone, early, seen) = Default::default();
-    let mut watcher = Watcher { world, amphorae, runtime, routed, unbound_since, deaf_since, gone, early, seen };
+    let (routed, unbound_since, deaf_since, seen) = Default::default();
+    let mut watcher = Watcher { world, amphorae, runtime, routed, unbound_since, deaf_since, seen };
+    let passing = BOTH.map(|family| format!(" {} ", Which::Passing.vip().of(family)));
     let mut last = Instant::now().checked_sub(AT_LEAST_EACH).unwrap_or_else(Instant::now);
     while !world.is_over() {
         let of_tor = routes.so_far();
-        let unbound: Vec<_> = (0..AMPHORAE)
-            .flat_map(|index| inside[index].so_far().into_iter().map(move |event| (index, event)))
-            .filter(|(_, event)| event.line.contains("local") && event.line.starts_with("Deleted"))
-            .collect();
-        if of_tor.is_empty() && unbound.is_empty() && last.elapsed() < AT_LEAST_EACH {
+        let unbinds = |line: &str| line.starts_with("Deleted local ") && passing.iter().any(|vip| line.contains(vip));
+        let unbound = inside.iter().flat_map(RouteWatch::so_far).filter(|event| unbinds(&event.line)).count();
+        if of_tor.is_empty() && unbound == 0 && last.elapsed() < AT_LEAST_EACH {
             thread::sleep(Duration::from_millis(5));
             continue;
         }
         last = Instant::now();
-        watcher.look(&of_tor)?;
-        for (index, event) in unbound {
-            watcher.unbound(index, event.at, &event.line);
-        }
+        watcher.look()?;
+        watcher.seen.unbound += unbound;
     }
     Ok(watcher.seen)
 }
@@ -104,7 +95,7 @@ impl Watcher<'_> {
         (0..AMPHORAE).map(|index| self.bound(index)).collect()
     }
 
-    fn look(&mut self, events: &[RouteEvent]) -> Result<()> {
+    fn look(&mut self) -> Result<()> {
         let before = self.all_bound()?;
         let mut now = BTreeSet::new();
         for family in BOTH {
@@ -132,20 +123,12 @@ impl Watcher<'_> {
         let now: BTreeSet<Routed> = now.into_iter().filter_map(|(vip, whose)| Some((vip, whose?))).collect();
         self.unbound_since.retain(|of, _| now.contains(of));
         self.deaf_since.retain(|of, _| now.contains(of));
-        for of in self.routed.keys().copied().filter(|of| !now.contains(of)).collect::<Vec<_>>() {
+        for of in self.routed.difference(&now).copied().collect::<Vec<_>>() {
             self.routed.remove(&of);
-            let line = format!("{} ", of.0);
-            let gone = events.iter().rev().find(|event| event.line.contains(&line)).map_or(at, |event| event.at);
-            self.gone.insert(of, gone);
-            if let Some(unbound) = self.early.remove(&of) {
-                self.margin(gone, unbound);
-            }
             self.changed(of, true);
         }
         for of in now {
-            if self.routed.insert(of, at).is_none() {
-                self.gone.remove(&of);
-                self.early.remove(&of);
+            if self.routed.insert(of) {
                 self.changed(of, false);
             }
         }
@@ -200,24 +183,6 @@ impl Watcher<'_> {
             let name = self.world.amphora(index).name();
             self.world.violation(&format!("the ToR lost the route of {vip} to {name}, whose haproxy nobody killed"));
         }
-    }
-
-    /// An amphora's kernel has told that an address of its own is gone.
-    fn unbound(&mut self, index: usize, at: Instant, line: &str) {
-        let vips = BOTH.map(|family| Which::Passing.vip().of(family));
-        let Some(vip) = vips.into_iter().find(|vip| line.contains(&format!("local {vip} "))) else { return };
-        self.seen.unbound += 1;
-        match self.gone.get(&(vip, index)) {
-            Some(gone) => self.margin(*gone, at),
-            None => drop(self.early.insert((vip, index), at)),
-        }
-    }
-
-    fn margin(&mut self, gone: Instant, unbound: Instant) {
-        let after = unbound.saturating_duration_since(gone).as_secs_f64();
-        let before = gone.saturating_duration_since(unbound).as_secs_f64();
-        let margin = (after - before) * 1000.0;
-        self.seen.margin = Some(self.seen.margin.map_or(margin, |least| least.min(margin)));
     }
 }
 
