@@ -98,8 +98,9 @@ pub struct Session {
     pub keepalive: Option<Duration>,
     /// Address families both sides offered; empty unless up.
     pub families: Vec<Family>,
-    /// Whether the peer offers ADD-PATH (RFC 7911): a route reflector without it shows its clients
-    /// one of our next hops only.
+    /// Whether the peer offers to send several paths (ADD-PATH, RFC 7911): a route reflector that does
+    /// not shows its clients one of our next hops only. That it takes several, as FRR always does, says
+    /// nothing about that.
     pub add_path: bool,
     /// How long the peer said it restarts for (RFC 4724); absent if it does not do graceful restart.
     pub peer_restart_time: Option<Duration>,
@@ -169,7 +170,7 @@ pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
         hold_time: seconds(timers.negotiated_hold_time),
         keepalive: seconds(timers.keepalive_interval),
         families,
-        add_path: up && state.remote_cap.iter().any(|c| matches!(c.cap, Some(Cap::AddPath(_)))),
+        add_path: up && state.remote_cap.iter().any(|c| matches!(&c.cap, Some(Cap::AddPath(said)) if sends(said))),
         peer_restart_time: restart_time.filter(|_| up),
         received: count(|s| s.received),
         accepted: count(|s| s.accepted),
@@ -180,6 +181,12 @@ pub(crate) fn read(peer: v4::Peer, api: ApiVersion) -> Option<Session> {
         notifications_sent: sent.notification,
         bfd: BfdState::parse(peer.bfd, state.bfd_state),
     })
+}
+
+/// Whether a peer says of any family that it sends several paths.
+fn sends(said: &v4::AddPathCapability) -> bool {
+    use v4::add_path_capability_tuple::Mode;
+    said.tuples.iter().any(|tuple| matches!(tuple.mode(), Mode::Send | Mode::Both))
 }
 
 /// A session's state changed, or is told once when the watch begins.

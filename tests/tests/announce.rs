@@ -71,9 +71,9 @@ fn three_amphorae_serve(test: &str, kind: TorKind, bgp: Bgp, session: Family, go
         assert_eq!(replies, 300, "every reply leaves by the front-end gateway");
         assert_eq!(elsewhere.stop().unwrap().count("").unwrap(), 0, "none by the management network");
     }
-    // These ToRs offer no ADD-PATH, which matters if they are route reflectors: nobody else is of our AS.
+    // These ToRs send no ADD-PATH, which matters if they are route reflectors: nobody else is of our AS.
     let why = apis[0].get(&format!("/1.0/distributor/why/{}", vip.v4)).unwrap().success().unwrap().json();
-    assert_eq!(why["notes"].to_string().contains("offers no ADD-PATH"), bgp == Bgp::Internal, "{why}");
+    assert_eq!(why["notes"].to_string().contains("offers to send no ADD-PATH"), bgp == Bgp::Internal, "{why}");
 }
 
 /// The six fabrics that cover every pair of ToR, eBGP or iBGP, family of the session, and generation of gobgpd. In two

@@ -63,7 +63,7 @@ pub struct PeerView {
     /// The address families both sides take, while up.
     #[schema(value_type = Vec<String>)]
     families: Vec<Family>,
-    /// The peer offers ADD-PATH. A route reflector without it passes on one of our next hops only.
+    /// The peer offers to send several paths (ADD-PATH). A route reflector that does not passes on one of our next hops only.
     add_path: bool,
     /// TCP MD5 is in force.
     md5: bool,

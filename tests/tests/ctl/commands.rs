@@ -98,7 +98,7 @@ fn what_is_degraded_is_named_with_the_fix_and_an_agent_that_is_gone_is_an_error(
     for (line, word) in [("status", "warning"), ("peers", "warning"), (&why, "note   ")] {
         let said = ctl(amphora, line, 0).out;
         assert!(
-            said.contains(&format!("\n{word}      peer tor-0 is of our AS and offers no ADD-PATH")),
+            said.contains(&format!("\n{word}      peer tor-0 is of our AS and offers to send no ADD-PATH")),
             "{line}: {said}"
         );
     }

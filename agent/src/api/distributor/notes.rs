@@ -24,7 +24,7 @@ pub(super) async fn of(app: &App, vip: IpAddr, plug: Option<&Plug>) -> Vec<Strin
 pub(super) fn without_add_path(peers: &[PeerView], local_as: u32) -> impl Iterator<Item = String> {
     peers.iter().filter(move |peer| peer.keeps_paths_back(local_as)).map(|peer| {
         format!(
-            "peer {} is of our AS and offers no ADD-PATH: if it is a route reflector, it passes on the route of one \
+            "peer {} is of our AS and offers to send no ADD-PATH: if it is a route reflector, it passes on the route of one \
              amphora only, and there is no ECMP behind it; turn ADD-PATH on there, or peer with the ToRs",
             peer.id()
         )
