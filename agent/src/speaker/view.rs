@@ -193,6 +193,17 @@ impl PeerView {
         format!("{}: {}", self.state, self.last_error.as_deref().unwrap_or("it is being set up"))
     }
 
+    /// Its session is up without the BFD it shall have, and how that is.
+    pub(crate) fn lacks_bfd(&self) -> Option<&'static str> {
+        match self.bfd.filter(|_| self.is_up())? {
+            BfdState::Down => Some("is down: nothing is heard"),
+            BfdState::Init => Some("is not up: the peer does not hear this amphora"),
+            BfdState::AdminDown => Some("is held down by the peer"),
+            BfdState::Unsupported => Some("is not there: gobgpd is older than 4.6"),
+            BfdState::Off | BfdState::Up => None,
+        }
+    }
+
     /// An iBGP peer that takes one path for each prefix: as a route reflector it would pass on one amphora's only.
     pub(crate) fn hides_paths(&self, local_as: u32) -> bool {
         self.is_up() && self.remote_as == local_as && !self.add_path

@@ -44,6 +44,10 @@ fn silent_cut(test: &str, kind: TorKind) {
     wait_peer(&mut api, with, "BFD is up", |peer| peer["bfd"] == "up");
     // A ToR without is not missed.
     wait_peer(&mut api, without, "its session", |peer| peer["state"] == "Established" && peer["bfd"] == "down");
+    let status = api.get("/1.0/distributor/status").unwrap().success().unwrap().json();
+    let [warning] = &status["warnings"].as_array().unwrap()[..] else { panic!("{status}") };
+    let words = [without.name(), "its session is up and its BFD is down"];
+    assert!(words.iter().all(|word| warning.as_str().unwrap().contains(word)), "{warning}");
 
     // gobgpd speaks BFD itself: its restart is no graceful one for a BIRD that is told by BFD first.
     let watches = [with, without].map(|tor| tor.watch_routes().unwrap());

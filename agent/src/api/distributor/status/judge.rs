@@ -107,7 +107,11 @@ pub(super) fn warnings(status: &AmphoraStatus) -> Vec<String> {
         let name = peer.name();
         format!("peer {name} is iBGP without ADD-PATH: a route reflector would pass on one amphora's route only")
     };
-    hiding.map(warning).collect()
+    let unwatched = |peer: &PeerView| {
+        let (name, how) = (peer.name(), peer.lacks_bfd()?);
+        Some(format!("peer {name}: its session is up and its BFD {how}; until it is up the hold time alone counts"))
+    };
+    hiding.map(warning).chain(status.peers.iter().filter_map(unwatched)).collect()
 }
 
 #[cfg(test)]
