@@ -218,6 +218,7 @@ fn touches(change: &Change) -> Touches {
 fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>) {
     let mut generation = FOUND;
     let mut held_over = None;
+    keep_old(&mut log, shared);
     while let Some(first) = held_over.take().or_else(|| queue.blocking_recv()) {
         let mut touched = HashSet::new();
         let mut changes = Vec::new();
@@ -254,6 +255,7 @@ fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>) {
                 for (answer, changes) in waiting {
                     reply(answer, Ok(Committed { changes, generation }));
                 }
+                keep_old(&mut log, shared);
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a commit failed; the old state stands");
@@ -263,6 +265,16 @@ fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>) {
                 }
             }
         }
+    }
+}
+
+/// Once nothing is held that an older release does not know, it can take over again.
+fn keep_old(log: &mut Log, shared: &Shared) {
+    if !log.is_newer_than(shared.read(Desired::format)) {
+        return;
+    }
+    if let Err(error) = log.renew(&shared.read(Desired::changes)) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "an older release could not read the state, still");
     }
 }
 

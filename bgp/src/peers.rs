@@ -14,6 +14,10 @@ use crate::{Distance, Error, Peer, PeerId, RestartTime, client::Client, path, ta
 /// outlast every restart time. We import nothing, so there is nothing to wait for.
 const DEFERRAL_TIME: u32 = 1;
 
+/// How long gobgpd stays away from a peer whose session it has reset, in seconds. When BFD is down is the only time it does so
+/// by itself, and its own 30 s would make a few lost packets an outage of half a minute.
+const IDLE_AFTER_BFD: u64 = 1;
+
 /// What [`crate::Speaker::set_peers`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerDiff {
@@ -81,6 +85,8 @@ fn want(peer: &Peer, graceful_restart: Option<RestartTime>) -> v4::Peer {
                 connect_retry: peer.connect_retry.as_secs().max(1), // 0 would be gobgp's 120
                 hold_time,
                 keepalive_interval: if peer.keepalive == 0 { hold_time / 3 } else { peer.keepalive.into() },
+                // 0 is gobgp's 30
+                idle_hold_time_after_reset: if peer.bfd.is_some() { IDLE_AFTER_BFD } else { 0 },
             }),
             state: None,
         }),
@@ -120,11 +126,17 @@ fn is_as_wanted(held: &v4::Peer, wanted: &v4::Peer) -> bool {
 fn settings(peer: &v4::Peer) -> v4::Peer {
     let mut afi_safis: Vec<AfiSafi> = peer.afi_safis.iter().map(|a| AfiSafi { state: None, ..*a }).collect();
     afi_safis.sort_by_key(|a| a.config.and_then(|c| c.family).map(|f| (f.afi, f.safi)));
+    let bfd = peer.bfd.filter(|bfd| bfd.enabled);
+    // Without BFD nobody has set it, and gobgpd says what it takes for that.
+    let timers = |config: TimersConfig| {
+        let idle_hold_time_after_reset = bfd.map_or(0, |_| config.idle_hold_time_after_reset);
+        TimersConfig { idle_hold_time_after_reset, ..config }
+    };
     v4::Peer {
         conf: peer.conf.clone(),
         ebgp_multihop: Some(peer.ebgp_multihop.unwrap_or_default()),
         ttl_security: Some(peer.ttl_security.unwrap_or_default()),
-        timers: peer.timers.map(|t| Timers { state: None, ..t }),
+        timers: peer.timers.map(|t| Timers { config: t.config.map(timers), state: None }),
         transport: peer
             .transport
             .as_ref()
@@ -135,7 +147,7 @@ fn settings(peer: &v4::Peer) -> v4::Peer {
             .map(|g| GracefulRestart { local_restarting: false, ..g }),
         afi_safis,
         state: None,
-        bfd: peer.bfd.filter(|bfd| bfd.enabled),
+        bfd,
     }
 }
 
@@ -200,5 +212,51 @@ fn naming(error: Error, peer: &impl std::fmt::Display) -> Error {
     match error {
         Error::Refused { what, why } => Error::Refused { what: format!("{what} ({peer})"), why },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU8, time::Duration};
+
+    use super::*;
+    use crate::{Attributes, Bfd, Family};
+
+    fn peer(bfd: bool) -> Peer {
+        let multiplier = NonZeroU8::new(3).unwrap();
+        Peer {
+            id: "a".parse().unwrap(),
+            address: "192.0.2.1".parse().unwrap(),
+            remote_as: 64500.try_into().unwrap(),
+            password: None,
+            distance: Distance::Default,
+            hold_time: 9.try_into().unwrap(),
+            keepalive: 3,
+            passive: false,
+            local_address: None,
+            families: vec![Family::Ipv4],
+            connect_retry: Duration::from_secs(5),
+            bfd: bfd.then_some(Bfd { interval: Duration::from_millis(300), multiplier }),
+            attributes: Attributes::default(),
+        }
+    }
+
+    /// What gobgpd says of the neighbor that was asked for, with that long away from a peer it has reset.
+    fn held(wanted: &v4::Peer, idle: u64, has_bfd: bool) -> v4::Peer {
+        let mut held = wanted.clone();
+        held.timers.as_mut().unwrap().config.as_mut().unwrap().idle_hold_time_after_reset = idle;
+        held.bfd = has_bfd.then(|| wanted.bfd.unwrap_or_default());
+        held
+    }
+
+    #[test]
+    fn a_peer_without_bfd_keeps_its_session_whatever_gobgpd_says_of_a_time_nobody_set() {
+        let (without, with) = (want(&peer(false), None), want(&peer(true), None));
+        for has_bfd in [false, true] {
+            assert!(is_as_wanted(&held(&without, 30, has_bfd), &without));
+        }
+        assert!(is_as_wanted(&held(&with, 1, true), &with));
+        assert!(!is_as_wanted(&held(&with, 30, true), &with), "set up by a release that left it at 30 s");
+        assert!(is_as_wanted(&held(&with, 30, false), &with), "a gobgpd without BFD");
     }
 }

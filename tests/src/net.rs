@@ -72,6 +72,11 @@ impl Segment {
         self.switch.ip(&format!("link set {port} nomaster"))
     }
 
+    /// Ends that.
+    pub fn join_port(&self, port: &str) -> Result<()> {
+        self.switch.ip(&format!("link set {port} master br0"))
+    }
+
     /// The switch, to capture on.
     #[must_use]
     pub fn switch(&self) -> &Node {

@@ -104,7 +104,7 @@ fn peer(reader: &mut Reader<'_>, section: &str) -> Option<PeerConfig> {
     }
     let families = families(reader, section);
     let retry = reader.number(section, "connect_retry", 1_u16, u16::MAX);
-    let bfd = bfd(reader, section);
+    let bfd = bfd(reader, section, distance);
     let attributes = attributes(reader, section);
     let (password, password_file) = password?;
     let (hold_time, keepalive) = timers?;
@@ -171,7 +171,7 @@ fn distance(reader: &mut Reader<'_>, section: &str) -> Option<Distance> {
 
 /// The outer `None` is a problem, now noted; the inner one is no BFD.
 #[expect(clippy::option_option, reason = "every reader's `None` is a problem")]
-fn bfd(reader: &mut Reader<'_>, section: &str) -> Option<Option<Bfd>> {
+fn bfd(reader: &mut Reader<'_>, section: &str, distance: Option<Distance>) -> Option<Option<Bfd>> {
     let on = reader.boolean(section, "bfd");
     let interval = reader.number(section, "bfd_interval", 50_u64, 60_000);
     let multiplier = reader.number(section, "bfd_multiplier", 1_u8, u8::MAX);
@@ -182,9 +182,14 @@ fn bfd(reader: &mut Reader<'_>, section: &str) -> Option<Option<Bfd>> {
             }
         }
     }
-    if on == Some(true) && reader.written(section, "ebgp_multihop") {
-        let text = "excludes ebgp_multihop: gobgpd speaks BFD over one hop only (RFC 5881); remove one of the two";
-        reader.problem(section, "bfd", text.to_owned());
+    let far = match distance {
+        Some(Distance::Multihop(_)) => Some("ebgp_multihop"),
+        Some(Distance::TtlSecurity(hops)) if hops.get() > 1 => Some("ttl_hops above 1"),
+        _ => None,
+    };
+    if let (Some(true), Some(far)) = (on, far) {
+        let text = format!("excludes {far}: gobgpd speaks BFD over one hop only (RFC 5881); remove one of the two");
+        reader.problem(section, "bfd", text);
         return None;
     }
     let multiplier = NonZeroU8::new(multiplier?).expect("read as at least 1");

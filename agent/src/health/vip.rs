@@ -8,7 +8,9 @@
 //!    └── a gate unknown, or the hold-down runs: what is announced stays, nothing new ─┘
 //! ```
 //!
-//! With `last_resort = worse` the members' gate closes nothing: while it alone is closed, `Announce` is `Worse`.
+//! With `last_resort = worse` the members' gate closes nothing: while it alone is closed, `Announce` is `Worse`. That is a
+//! failure too: what fails too often in a row stays `Worse` for a while, and where that were failures of other gates alone,
+//! it stays away.
 //!
 //! `Hold` is what makes an agent's restart silent: an agent that knows nothing yet takes nothing back and adds nothing.
 
@@ -51,9 +53,14 @@ pub enum Decision {
 #[derive(Clone, Debug)]
 pub struct Vip {
     gates: BTreeMap<Gate, State>,
+    /// Of what withdraws it.
     damping: Damping,
-    /// Whether no gate was closed at the last decision, of those that were known.
+    /// Of all that keeps it from being announced as it should.
+    resort: Damping,
+    /// Whether no gate that withdraws it was closed at the last decision, of those that were known.
     sound: bool,
+    /// The same of all gates.
+    best: bool,
 }
 
 impl Vip {
@@ -61,7 +68,8 @@ impl Vip {
     #[must_use]
     pub fn new(gates: &[Gate], now: Instant) -> Self {
         let state = |gate: &Gate| (*gate, State::unknown("not looked at yet", now));
-        Self { gates: gates.iter().map(state).collect(), damping: Damping::new(now), sound: false }
+        let (damping, resort) = (Damping::new(now), Damping::new(now));
+        Self { gates: gates.iter().map(state).collect(), damping, resort, sound: false, best: false }
     }
 
     /// Has these gates from now on; those it had stay as they are.
@@ -99,12 +107,16 @@ impl Vip {
         let resort = |gate: &Gate| (settings.last_resort, gate) == (LastResort::Worse, &Gate::Members);
         let (worse, closed): (Vec<_>, Vec<_>) =
             self.gates.iter().filter(|(_, state)| state.open == Some(false)).partition(|(gate, _)| resort(gate));
-        let failed = !closed.is_empty() && !closed.iter().any(|(_, state)| state.asked);
-        if self.sound && failed {
+        let asked = closed.iter().chain(&worse).any(|(_, state)| state.asked);
+        if self.sound && !closed.is_empty() && !asked {
             self.damping.fail(now);
         }
-        self.sound = closed.is_empty();
-        let suppressed = self.damping.is_suppressed(now);
+        let best = closed.is_empty() && worse.is_empty();
+        if self.best && !best && !asked {
+            self.resort.fail(now);
+        }
+        (self.sound, self.best) = (closed.is_empty(), best);
+        let (suppressed, held_back) = (self.damping.is_suppressed(now), self.resort.is_suppressed(now));
         if !closed.is_empty() {
             let why: Vec<_> =
                 closed.iter().map(|(gate, state)| format!("{}: {}", gate.name(), state.evidence)).collect();
@@ -123,6 +135,10 @@ impl Vip {
         }
         match worse.first() {
             Some((gate, state)) => Decision::Worse(format!("{}: {}", gate.name(), state.evidence)),
+            None if held_back && settings.last_resort == LastResort::Worse => {
+                let left = self.resort.left().as_secs() + 1;
+                Decision::Worse(format!("it failed too often in a row; the last choice for another {left} s"))
+            }
             None => Decision::Announce,
         }
     }

@@ -41,7 +41,7 @@ metrics! {
     VIP_ANNOUNCED: Gauge "amphora_vip_announced" ["vip"]
         "1 if gobgpd was last read to announce the VIP. Which peers hear of it is up to their sessions.";
     LAST_RESORT: Gauge "amphora_vip_last_resort" ["vip"]
-        "1 while the VIP is announced as the last choice of every router, for want of members (`last_resort = worse`).";
+        "1 while the VIP is announced as the last choice of every router, for want of members, now or too often lately (`last_resort = worse`).";
     GATE_OK: Gauge "amphora_vip_gate_ok" ["vip", "gate"]
         "1 while this condition of the announcement holds (`announce = listener`); absent while it is not known.";
     GATE_TRANSITIONS: Counter "amphora_vip_gate_transitions_total" ["vip", "gate"]

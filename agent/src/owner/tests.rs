@@ -83,3 +83,32 @@ async fn an_unregistered_vip_is_leaving_until_it_is_withdrawn_or_registered_agai
     let dirty = owner.shared().take_dirty();
     assert_eq!((dirty.generation, dirty.vips.len()), (4, 1), "the first pass is number 1");
 }
+
+#[tokio::test]
+async fn an_older_release_can_take_over_once_nothing_is_drained() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let first_line = || std::fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
+    let (owner, thread) = Owner::start(&path).unwrap();
+    let registered = registration(1, 1);
+    let drain = crate::state::Drain {
+        vip: registered.vip,
+        amphora: "me".into(),
+        stage: crate::state::Stage::Deprefer,
+        since: 0,
+        deadline: 60,
+        timeout_s: 60,
+        max_connections: 0,
+    };
+    let of_vip = registered.vip;
+    owner.commit(register(registered)).await.unwrap();
+    assert!(first_line().ends_with(r#"{"amphora_agent_state":2}"#), "{}", first_line());
+    owner.commit(move |_| Ok(vec![Change::Drain(drain.clone())])).await.unwrap();
+    assert!(first_line().ends_with(r#"{"amphora_agent_state":3}"#), "{}", first_line());
+    owner.commit(move |_| Ok(vec![Change::Undrain(of_vip)])).await.unwrap();
+    let held = owner.shared().read(Clone::clone);
+    drop(owner);
+    thread.join().unwrap();
+    assert!(first_line().ends_with(r#"{"amphora_agent_state":2}"#), "{}", first_line());
+    assert_eq!(Owner::start(&path).unwrap().0.shared().read(Clone::clone), held);
+}

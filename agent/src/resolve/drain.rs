@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// `GRACEFUL_SHUTDOWN` (RFC 8326): a router that knows it gives the route the least preference within its AS.
-const GRACEFUL_SHUTDOWN: Community = Community(0xffff_0000);
+pub(super) const GRACEFUL_SHUTDOWN: Community = Community(0xffff_0000);
 
 /// Whether a VIP is to be less preferred; why it is not to be announced at all, otherwise.
 pub(super) fn gate(vip: Prefix, desired: &Desired) -> Result<bool, Closed> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bgp::{Announcement, Attributes, NextHop, Prefix};
 
-use super::{Closed, Facts, Policy, announced, frontends};
+use super::{Closed, Facts, Policy, announced, drain::GRACEFUL_SHUTDOWN, frontends};
 use crate::{
     health::{Gates, look::Subject, vip::Decision},
     plan::WantAnnounced,
@@ -49,7 +49,9 @@ pub fn own(desired: &Desired, facts: &Facts, policy: &Policy) -> BTreeMap<Prefix
     all
 }
 
-/// More prepends than a drain's: an amphora that is being emptied still serves better than one without members.
+/// More prepends than a drain's: an amphora that is being emptied still serves better than one without members. They are
+/// what tells the two apart, so all else that outweighs them has to be the same: an external FRR takes the community of a
+/// drain for a local preference of 0.
 const WORSE_PREPENDS: u8 = 2;
 /// One less than what some routers take for unreachable.
 const WORSE_MED: u32 = u32::MAX - 1;
@@ -57,6 +59,7 @@ const WORSE_MED: u32 = u32::MAX - 1;
 /// The last choice of every router, but one. Where all amphorae are as bad, their routes are again the same.
 fn worse(mut wanted: WantAnnounced) -> WantAnnounced {
     let attributes = &mut wanted.announcement.attributes;
+    attributes.communities.insert(GRACEFUL_SHUTDOWN);
     attributes.prepend = (attributes.prepend + WORSE_PREPENDS).min(Attributes::MAX_PREPEND);
     attributes.local_pref = Some(0);
     attributes.med = Some(WORSE_MED);
@@ -65,8 +68,9 @@ fn worse(mut wanted: WantAnnounced) -> WantAnnounced {
 
 /// Whether it is announced as the last choice.
 fn is_worse(held: &Announcement) -> bool {
-    let Attributes { med, local_pref, prepend, .. } = held.attributes;
-    med == Some(WORSE_MED) && local_pref == Some(0) && prepend >= WORSE_PREPENDS
+    let Attributes { med, local_pref, prepend, communities } = &held.attributes;
+    let last = (*med, *local_pref) == (Some(WORSE_MED), Some(0)) && *prepend >= WORSE_PREPENDS;
+    last && communities.contains(&GRACEFUL_SHUTDOWN)
 }
 
 /// What is wanted of a pass's VIPs.

@@ -3,18 +3,23 @@
 //! gobgpd tells times of the wall clock. What follows from them is counted in seconds that have passed: a router keeps
 //! what it was promised however the clock is set, and a clock that jumps ahead must not end that promise.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
 
 /// The wall clock as it was set when the agent began, which goes on without jumps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Clock {
     wall: SystemTime,
     steady: Instant,
+    /// Times that had not come when they were first seen, and when that was.
+    ahead: BTreeMap<SystemTime, Instant>,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { wall: SystemTime::now(), steady: Instant::now() }
+        Self { wall: SystemTime::now(), steady: Instant::now(), ahead: BTreeMap::new() }
     }
 }
 
@@ -22,6 +27,20 @@ impl Clock {
     /// The age of what was noted `at` that time; `None` if that has not come yet.
     pub(super) fn age(&self, at: SystemTime) -> Option<Duration> {
         age(at, SystemTime::now(), self.wall + self.steady.elapsed())
+    }
+
+    /// The age of what was noted `at` that time. If that has not come yet, the clock was ahead when it was noted and has
+    /// been set back: it is as old as this has been known, also once the time comes.
+    pub(super) fn age_at_least(&mut self, at: SystemTime) -> Duration {
+        match self.age(at) {
+            Some(age) if !self.ahead.contains_key(&at) => age,
+            _ => self.ahead.entry(at).or_insert_with(Instant::now).elapsed(),
+        }
+    }
+
+    /// Forgets what is not noted any more.
+    pub(super) fn retain(&mut self, is_noted: impl Fn(SystemTime) -> bool) {
+        self.ahead.retain(|at, _| is_noted(*at));
     }
 }
 
@@ -46,5 +65,21 @@ mod tests {
             assert_eq!(age(wall - five, wall, steady), Some(five), "noted after it was set {what}");
         }
         assert_eq!(age(steady + DAY, steady, steady), None);
+    }
+
+    #[test]
+    fn what_was_noted_by_a_clock_that_was_ahead_grows_old_like_all_else() {
+        let (mut clock, pause) = (Clock::default(), Duration::from_millis(40));
+        let (soon, late) = (SystemTime::now() + Duration::from_secs(1), SystemTime::now() + DAY);
+        // The first time of the two comes while it is looked at.
+        let mut last = [soon, late].map(|at| clock.age_at_least(at));
+        for _ in 0..30 {
+            std::thread::sleep(pause);
+            let ages = [soon, late].map(|at| clock.age_at_least(at));
+            assert!(ages.iter().zip(last).all(|(age, last)| *age >= last + pause), "{ages:?} after {last:?}");
+            last = ages;
+        }
+        clock.retain(|at| at == late);
+        assert_eq!(clock.ahead.keys().collect::<Vec<_>>(), [&late]);
     }
 }

@@ -56,11 +56,10 @@ struct Seen {
 }
 
 impl Seen {
-    /// What is yet to come by any clock has just happened.
-    fn of(session: &Session, clock: Clock) -> Self {
-        let age = |at: SystemTime| clock.age(at).unwrap_or_default();
+    fn of(session: &Session, clock: &mut Clock) -> Self {
+        let mut age = |at: SystemTime| clock.age_at_least(at);
         let up = session.state == SessionState::Established;
-        Self { up: session.since.filter(|_| up).map(age), fell: session.last_down.map(age) }
+        Self { up: session.since.filter(|_| up).map(&mut age), fell: session.last_down.map(&mut age) }
     }
 }
 
@@ -110,12 +109,14 @@ impl Holders {
     }
 
     /// A router that may hold one of the routes that were first announced `exposed` ago, and why.
-    pub(super) fn of(&self, sessions: &[Session], exposed: &[Option<Duration>]) -> Option<String> {
+    pub(super) fn of(&mut self, sessions: &[Session], exposed: &[Option<Duration>]) -> Option<String> {
+        self.clock.retain(|at| sessions.iter().any(|s| [s.since, s.last_down].contains(&Some(at))));
+        let seen: BTreeMap<_, _> = sessions.iter().map(|s| (s.address, Seen::of(s, &mut self.clock))).collect();
         self.peers.iter().find_map(|(address, holder)| {
-            let session = sessions.iter().find(|s| s.address == *address);
+            let session = seen.get(address);
             // A peer without a neighbor is about to be set up again.
             let unknown = session.is_none() && holder.keeps.is_some();
-            let seen = session.filter(|_| holder.keeps.is_some()).map(|s| Seen::of(s, self.clock)).unwrap_or_default();
+            let seen = session.copied().filter(|_| holder.keeps.is_some()).unwrap_or_default();
             let holds = unknown || exposed.iter().any(|exposed| holder.may_hold(*exposed, seen));
             let keeps = holder.before.max(holder.keeps.unwrap_or_default()).as_secs();
             let (id, how) = (&holder.id, if seen.up.is_some() { "is being told anew" } else { "has no session" });

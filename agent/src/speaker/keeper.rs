@@ -52,7 +52,8 @@ pub(super) async fn keep(
                 let live = Arc::new(Live { number, speaker: speaker.clone(), since, setup: setup.clone(), peers_set });
                 state.send_replace(State::Up(live));
                 let (socket, asked) = (setup.socket.clone(), record.clone());
-                tokio::spawn(async move { asked.set_version(version_behind(&socket).await) });
+                record.found(number);
+                tokio::spawn(async move { asked.set_version(number, version_behind(&socket).await) });
                 tokio::select! {
                     why = over(events, &mut silent, number, &process, &record) => {
                         record.lost();

@@ -8,6 +8,7 @@
 use std::{
     fs::OpenOptions,
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -178,19 +179,30 @@ async fn ended(socket: &Path) -> bool {
     tokio::time::timeout(STOP, ended).await.is_ok()
 }
 
-/// Which gobgpd is behind the socket, in the words of its own program, or else of the one that is installed: it may have
-/// been replaced since, or may not be looked at.
+/// Which gobgpd is behind the socket, in the words of the installed program, which is the only one that is run: what the
+/// listener runs is its account's choice, and would be run as root here. `None` when it runs another, as after an upgrade
+/// of the package.
 pub(super) async fn version_behind(socket: &Path) -> Option<(u32, u32)> {
-    let own = listener(socket).await.map(|pid| Path::new("/proc").join(pid.to_string()).join("exe"));
-    for program in own.into_iter().chain([find("gobgpd")]) {
-        let mut command = Command::new(program);
-        let said = command.arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
-        let Ok(Ok(output)) = tokio::time::timeout(START, said).await else { continue };
-        if let Some(flags) = Flags::parse(&String::from_utf8_lossy(&output.stdout), "") {
-            return Some(flags.version);
-        }
+    let pid = listener(socket).await?;
+    let installed = find("gobgpd");
+    if !may_run(&Path::new("/proc").join(pid.to_string()).join("exe"), &installed) {
+        return None;
     }
-    None
+    let mut command = Command::new(installed);
+    let said = command.arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(START, said).await.ok()?.ok()?;
+    Flags::parse(&String::from_utf8_lossy(&output.stdout), "").map(|flags| flags.version)
+}
+
+/// Whether a process whose program is behind the link `exe` may run `installed`. One that may not be looked at (that takes
+/// `CAP_SYS_PTRACE`) may.
+fn may_run(exe: &Path, installed: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    match (identity(exe), identity(installed)) {
+        (Ok(runs), Ok(installed)) => runs == installed,
+        (Err(error), Ok(_)) => error.kind() == io::ErrorKind::PermissionDenied,
+        (_, Err(_)) => false,
+    }
 }
 
 /// Ends the gobgpd behind the socket, gently so that its peers hear of it, and then for good.
@@ -237,4 +249,21 @@ fn find(name: &str) -> PathBuf {
 #[must_use]
 pub fn last() -> Option<PathBuf> {
     std::fs::read_to_string(PREVIOUS).ok().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_runs_another_program_does_not_run_the_installed_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let installed = folder.path().join("gobgpd");
+        std::fs::copy("/proc/self/exe", &installed).unwrap();
+        let exe = Path::new("/proc/self/exe");
+        assert!(may_run(exe, &std::fs::read_link(exe).unwrap()));
+        assert!(!may_run(exe, &installed), "the same bytes in another file");
+        assert!(!may_run(&folder.path().join("gone"), &installed), "it has ended");
+        assert!(!may_run(exe, &folder.path().join("gone")), "none is installed");
+    }
 }

@@ -22,6 +22,9 @@ pub struct Transitions {
 struct Seen {
     /// By the peer's address: whether it is up.
     sessions: BTreeMap<IpAddr, (bool, Transitions)>,
+    /// The number of the speaker that is there now.
+    speaker: Option<u64>,
+    /// Which gobgpd that is: major and minor version.
     version: Option<(u32, u32)>,
 }
 
@@ -42,12 +45,21 @@ impl Record {
     pub(super) fn lost(&self) {
         let mut seen = self.lock();
         seen.sessions.values_mut().for_each(|(was_up, counts)| change(was_up, counts, false));
-        seen.version = None;
+        (seen.speaker, seen.version) = (None, None);
     }
 
-    /// Which gobgpd it is: major and minor version.
-    pub(super) fn set_version(&self, version: Option<(u32, u32)>) {
-        self.lock().version = version;
+    /// There is a speaker, the one of this number. It may be the one before, looked at anew.
+    pub(super) fn found(&self, number: u64) {
+        self.lock().speaker = Some(number);
+    }
+
+    /// Which gobgpd the speaker of this number is. Nobody waits for its answer, so there may be another by now, or none:
+    /// then it is passed over.
+    pub(super) fn set_version(&self, number: u64, version: Option<(u32, u32)>) {
+        let mut seen = self.lock();
+        if seen.speaker == Some(number) {
+            seen.version = version;
+        }
     }
 
     pub(super) fn version(&self) -> Option<(u32, u32)> {
@@ -90,10 +102,24 @@ mod tests {
         told(peer, &[Idle, Active, OpenSent, Established]);
         told(other, &[Idle, Established]);
         assert_eq!(record.transitions(peer), Transitions { up: 1, down: 1 });
-        record.set_version(Some((4, 8)));
         record.lost();
         record.lost();
         assert_eq!(record.transitions(peer), Transitions { up: 1, down: 2 });
-        assert_eq!((record.transitions(other), record.version()), (Transitions { up: 1, down: 1 }, None));
+        assert_eq!(record.transitions(other), Transitions { up: 1, down: 1 });
+    }
+
+    #[test]
+    fn an_answer_about_a_speaker_that_is_gone_says_nothing_of_the_next() {
+        let record = Record::default();
+        record.found(1);
+        record.set_version(1, Some((3, 10)));
+        assert_eq!(record.version(), Some((3, 10)));
+        record.lost();
+        record.set_version(1, Some((3, 10)));
+        assert_eq!(record.version(), None);
+        record.found(2);
+        record.set_version(2, Some((4, 8)));
+        record.set_version(1, Some((3, 10)));
+        assert_eq!(record.version(), Some((4, 8)));
     }
 }

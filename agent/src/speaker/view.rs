@@ -106,6 +106,17 @@ impl PeerView {
         format!("peer {} ({}) is {}: {why}", self.peer_id, self.peer_ip, self.state)
     }
 
+    /// Its session is up without the BFD it shall have, and how that is.
+    pub(crate) fn lacks_bfd(&self) -> Option<&'static str> {
+        match self.bfd.filter(|_| self.is_up())? {
+            BfdState::Down => Some("is down: nothing is heard"),
+            BfdState::Init => Some("is not up: the peer does not hear this amphora"),
+            BfdState::AdminDown => Some("is held down by the peer"),
+            BfdState::Unsupported => Some("is not there: gobgpd is older than 4.6"),
+            BfdState::Off | BfdState::Up => None,
+        }
+    }
+
     /// Whether the session is up and of our own AS, without ADD-PATH.
     #[must_use]
     pub fn keeps_paths_back(&self, local_as: u32) -> bool {

@@ -11,6 +11,9 @@
 //! * a full disk cannot hurt a commit that fits, and one that needs a new file fails with the old intact.
 //!
 //! Each line is `CRC32 JSON`, the checksum in hex over the JSON bytes.
+//!
+//! The first line names the format. A file has the oldest one that its content allows, so that an older release can take
+//! over whatever it knows.
 
 use std::{
     fs::File,
@@ -23,8 +26,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::crash;
 
-/// The format this build writes. Raised when an older agent could misread the file.
+/// The newest format there is. Raised when an older agent could misread the file.
 const VERSION: u32 = 3;
+/// The oldest format that is written: that of all that an [`Entry`] says nothing else of.
+pub(super) const OLDEST: u32 = 2;
 const SMALLEST: usize = 64 * 1024;
 const END: &[u8] = b"end\n";
 /// How the name of a file starts that is not whole yet.
@@ -72,10 +77,20 @@ struct Header {
     amphora_agent_state: u32,
 }
 
-/// An open log. `C` is one change of the desired state.
+/// One change of the desired state.
+pub trait Entry: Serialize {
+    /// The oldest format whose agents know it.
+    fn format(&self) -> u32 {
+        OLDEST
+    }
+}
+
+/// An open log.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
+    /// Of the file that is in place.
+    format: u32,
     /// Absent after a failed write, until a fresh file takes the place of the one in doubt.
     open: Option<Open>,
 }
@@ -92,14 +107,16 @@ struct Open {
 impl Log {
     /// Opens the log, or starts an empty one, and returns every change in it, oldest first. The next commit starts a
     /// fresh file, so that whatever stood behind the last good line is gone.
-    pub fn open<C: Serialize + DeserializeOwned>(path: &Path) -> Result<(Self, Vec<C>), LogError> {
+    pub fn open<C: Entry + DeserializeOwned>(path: &Path) -> Result<(Self, Vec<C>), LogError> {
         let io = |doing| move |source| LogError::Io { doing, path: path.to_owned(), source };
-        let mut changes = Vec::new();
+        let (mut changes, mut format) = (Vec::new(), OLDEST);
         match File::open(path) {
             Ok(mut file) => {
                 let mut bytes = Vec::new();
                 file.read_to_end(&mut bytes).map_err(io("read"))?;
-                for commit in lines(path, &bytes)? {
+                let (found, commits) = lines(path, &bytes)?;
+                format = found;
+                for commit in commits {
                     let commit: Vec<C> = serde_json::from_slice(commit)
                         .map_err(|e| LogError::Damaged { path: path.to_owned(), what: e.to_string() })?;
                     changes.extend(commit);
@@ -109,7 +126,7 @@ impl Log {
             Err(e) => return Err(io("open")(e)),
         }
         remove_unfinished(path).map_err(io("tidy up beside"))?;
-        Ok((Self { path: path.to_owned(), open: None }, changes))
+        Ok((Self { path: path.to_owned(), format, open: None }, changes))
     }
 
     /// Makes `commit` durable. On an error nothing of it counts: a file that may hold a part of it is replaced by one
@@ -117,13 +134,13 @@ impl Log {
     ///
     /// `snapshot` gives the changes that lead to the state held *before* this commit; it is asked for only
     /// when a fresh file is needed.
-    pub fn commit<C: Serialize>(&mut self, commit: &[C], snapshot: impl FnOnce() -> Vec<C>) -> Result<(), LogError> {
+    pub fn commit<C: Entry>(&mut self, commit: &[C], snapshot: impl FnOnce() -> Vec<C>) -> Result<(), LogError> {
         let line = line(commit);
         match self.open.take() {
-            Some(mut open) if open.used + line.len() <= open.room => {
+            Some(mut open) if open.used + line.len() <= open.room && needed(commit) <= self.format => {
                 crash::point("log: before the write");
                 if let Err(source) = open.append(&line) {
-                    self.open = self.fresh(&snapshot(), None).ok();
+                    self.open = self.fresh(&snapshot(), &[]).ok();
                     return Err(self.io("write", source));
                 }
                 crash::point("log: after the sync");
@@ -131,19 +148,39 @@ impl Log {
                 Ok(())
             }
             _ => {
-                self.open = Some(self.fresh(&snapshot(), Some(&line))?);
+                self.open = Some(self.fresh(&snapshot(), commit)?);
                 Ok(())
             }
         }
     }
 
-    /// Writes a new file that holds `snapshot` and `line`, and puts it in the place of the old.
-    fn fresh<C: Serialize>(&self, snapshot: &[C], last: Option<&[u8]>) -> Result<Open, LogError> {
-        let mut bytes = with_checksum(&json(&Header { amphora_agent_state: VERSION }));
-        if !snapshot.is_empty() {
-            bytes.extend(line(snapshot));
+    /// Whether the file is in a newer format than it takes to hold `held`.
+    #[must_use]
+    pub fn is_newer_than(&self, held: u32) -> bool {
+        self.format > held
+    }
+
+    /// Replaces the file by one that holds `snapshot`, all there is, in the oldest format that will do. On an error it is as
+    /// durable as before.
+    pub fn renew<C: Entry>(&mut self, snapshot: &[C]) -> Result<(), LogError> {
+        let (before, format) = (self.open.take(), self.format);
+        let fresh = self.fresh(snapshot, &[]);
+        // Also a failure may come when the old one has been replaced, but that shows by its format.
+        let (open, result) = match fresh {
+            Ok(open) => (Some(open), Ok(())),
+            Err(error) => (before.filter(|_| self.format == format), Err(error)),
+        };
+        self.open = open;
+        result
+    }
+
+    /// Writes a new file that holds `snapshot` and then `last`, and puts it in the place of the old.
+    fn fresh<C: Entry>(&mut self, snapshot: &[C], last: &[C]) -> Result<Open, LogError> {
+        let format = needed(snapshot).max(needed(last));
+        let mut bytes = with_checksum(&json(&Header { amphora_agent_state: format }));
+        for commit in [snapshot, last].into_iter().filter(|commit| !commit.is_empty()) {
+            bytes.extend(line(commit));
         }
-        bytes.extend(last.unwrap_or_default());
         let used = bytes.len();
         // Four times what is held: a fresh file is then needed once per three times its size in commits.
         let room = (used * 4).max(SMALLEST) - END.len();
@@ -161,6 +198,7 @@ impl Log {
         new.as_file().sync_all().map_err(|e| self.io("sync a file beside", e))?;
         crash::point("log: a fresh file is whole");
         let file = new.persist(&self.path).map_err(|e| self.io("replace", e.error))?;
+        self.format = format;
         crash::point("log: a fresh file is in place");
         File::open(directory).and_then(|d| d.sync_all()).map_err(|e| self.io("sync the directory of", e))?;
         crash::point("log: a fresh file is durable");
@@ -198,6 +236,11 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("our own types have string keys and no failing serializer")
 }
 
+/// The oldest format whose agents know all of these.
+fn needed<C: Entry>(changes: &[C]) -> u32 {
+    changes.iter().map(Entry::format).max().unwrap_or(OLDEST)
+}
+
 fn line<C: Serialize>(commit: &[C]) -> Vec<u8> {
     with_checksum(&json(commit))
 }
@@ -215,8 +258,8 @@ fn checked(line: &[u8]) -> Option<&[u8]> {
     (u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json)).then_some(json)
 }
 
-/// The JSON of every commit, in order.
-fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<&'a [u8]>, LogError> {
+/// The format, and the JSON of every commit, in order.
+fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<(u32, Vec<&'a [u8]>), LogError> {
     let damaged = |what: &str| LogError::Damaged { path: path.to_owned(), what: what.to_owned() };
     let mut rest = bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty());
     // The header first: a newer release may have changed everything after it.
@@ -240,7 +283,7 @@ fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<&'a [u8]>, LogError> {
     if torn {
         tracing::warn!(path = %path.display(), "the last line is torn; it was never acknowledged and is dropped");
     }
-    Ok(good)
+    Ok((header.amphora_agent_state, good))
 }
 
 #[cfg(test)]

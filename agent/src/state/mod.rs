@@ -5,7 +5,7 @@ mod log;
 mod model;
 
 pub use drain::{Drain, Stage};
-pub use log::{Log, LogError};
+pub use log::{Entry, Log, LogError};
 pub use model::{
     Change, Desired, Firewall, FirewallRule, FixedIp, Frontend, HostRoute, NetworkPlug, Plug, Protocol, Registration,
     Server, Vip, VipMode,

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use netns::{IfName, Mac};
 use serde::{Deserialize, Serialize};
 
-use super::{Drain, Stage};
+use super::{Drain, Entry, Stage, log::OLDEST};
 
 /// Where a VIP lives and who answers ARP and NDP for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -215,6 +215,18 @@ pub enum Change {
     Undrain(Prefix),
 }
 
+/// The format of drains.
+const DRAINS: u32 = 3;
+
+impl Entry for Change {
+    fn format(&self) -> u32 {
+        match self {
+            Self::Drain(_) | Self::Undrain(_) => DRAINS,
+            _ => OLDEST,
+        }
+    }
+}
+
 /// Everything asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -292,6 +304,12 @@ impl Desired {
         // Last, for they are about plugs and registrations.
         let drains = self.drains.values().cloned().map(Change::Drain);
         plugs.chain(registrations).chain(networks).chain(firewall).chain(silenced).chain(drains).collect()
+    }
+
+    /// The oldest format of the log that can hold it.
+    #[must_use]
+    pub fn format(&self) -> u32 {
+        if self.drains.is_empty() { OLDEST } else { DRAINS }
     }
 
     /// How far the drain of this VIP has come, if there is one.

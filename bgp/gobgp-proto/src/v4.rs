@@ -170,6 +170,8 @@ pub struct TimersConfig {
     pub hold_time: u64,
     #[prost(uint64, tag = "3")]
     pub keepalive_interval: u64,
+    #[prost(uint64, tag = "5")]
+    pub idle_hold_time_after_reset: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimersState {

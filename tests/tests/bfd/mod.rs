@@ -1,12 +1,16 @@
 //! BFD beside a session: how soon a ToR drops the routes of an amphora it hears no more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lab::routes::RouteWatch;
 use lab::{Fabric, Family, Gobgpd, Neighbours, Options, Tor, TorKind, TorOptions, addresses};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::active::{PATIENCE, boot, plug, register, wait_peer, wait_routes};
+
+/// How long gobgpd stays away from a peer that it has reset, unless it is told otherwise.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// How the kernel says that the route to the VIP is gone.
 fn gone() -> String {
@@ -44,6 +48,10 @@ fn silent_cut(test: &str, kind: TorKind) {
     wait_peer(&mut api, with, "BFD is up", |peer| peer["bfd"] == "up");
     // A ToR without is not missed.
     wait_peer(&mut api, without, "its session", |peer| peer["state"] == "Established" && peer["bfd"] == "down");
+    let status = api.get("/1.0/distributor/status").unwrap().success().unwrap().json();
+    let [warning] = &status["warnings"].as_array().unwrap()[..] else { panic!("{status}") };
+    let words = [without.name(), "its session is up and its BFD is down"];
+    assert!(words.iter().all(|word| warning.as_str().unwrap().contains(word)), "{warning}");
 
     // gobgpd speaks BFD itself: its restart is no graceful one for a BIRD that is told by BFD first.
     let watches = [with, without].map(|tor| tor.watch_routes().unwrap());
@@ -52,10 +60,22 @@ fn silent_cut(test: &str, kind: TorKind) {
         lost(with, &watches[0]);
     }
     fabric.tors.iter().for_each(|tor| wait_routes(tor, vip, &[amphora]));
-    let up = wait_peer(&mut api, with, "BFD is up again", |peer| peer["bfd"] == "up" && peer["state"] == "Established");
+    let is_up = |peer: &Value| peer["bfd"] == "up" && peer["state"] == "Established";
+    wait_peer(&mut api, with, "BFD is up again", is_up);
     wait_peer(&mut api, without, "its session again", |peer| peer["state"] == "Established");
     let kept = watches[1].so_far().into_iter().all(|event| !event.line.starts_with(&gone()));
     assert!(kept, "{} keeps its routes over a restart of gobgpd", without.name());
+
+    // A second or so without packets costs no more than a new session takes.
+    fabric.management.isolate_port(with.peering_port()).unwrap();
+    wait_peer(&mut api, with, "BFD ends the session", |peer| peer["state"] != "Established");
+    fabric.management.join_port(with.peering_port()).unwrap();
+    let mended = Instant::now();
+    let up = wait_peer(&mut api, with, "BFD is up once more", is_up);
+    wait_routes(with, vip, &[amphora]);
+    let back = mended.elapsed();
+    println!("{test}: routes back {back:?} after a moment without packets");
+    assert!(back < IDLE);
 
     let watches = [with, without].map(|tor| tor.watch_routes().unwrap());
     for tor in [with, without] {

@@ -88,7 +88,7 @@ fn one_of_two_loses_its_front_end_network_loudly_or_silently() {
         assert!(seen.failed() > 0 && seen.lasted() < later, "{seen}");
         assert!(gone < 5 * LONG, "{gone:?}");
         let fault = site.fault("front-end network mended");
-        segment.switch().ip(&format!("link set {port} master br0")).unwrap();
+        segment.join_port(port).unwrap();
         site.wait_hops(&[0, 1]);
         let back = fault.began.elapsed();
         let seen = fault.mended(&format!("route back after {back:.2?}"));

@@ -94,7 +94,7 @@ fn an_amphora_cut_off_from_the_management_network_serves_until_its_hold_time_end
             "{gone:?}"
         );
         let fault = site.fault("management network mended");
-        segment.switch().ip(&format!("link set {port} master br0")).unwrap();
+        segment.join_port(port).unwrap();
         site.wait_hops(&[0, 1]);
         let back = fault.began.elapsed();
         let seen = fault.mended(&format!("route back after {back:.1?}"));

@@ -1,14 +1,17 @@
 //! `last_resort = worse`: an amphora without members is what routers choose last, and a whole cluster of them stays.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use bgp::Community;
 use ipnet::IpNet;
 use lab::{Amphora, Api, Fabric, Family, Neighbours, Options, Proc, TorKind, TorOptions, addresses, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::network::{pool, start};
-use crate::support::{BOTH, PATIENCE, act, upload};
+use crate::support::{BOTH, PATIENCE, PORT, act, upload};
+
+const GRACEFUL_SHUTDOWN: Community = Community(0xffff_0000);
 
 struct Pair {
     fabric: Fabric,
@@ -72,6 +75,42 @@ impl Pair {
         };
         wait_for(&format!("amphora {index} says {verdict}"), PATIENCE, look).unwrap().0
     }
+
+    /// Amphora 1 is drained while a connection keeps it from being withdrawn: it comes before amphora 0, which has no
+    /// members.
+    #[track_caller]
+    fn drain_the_good_one(&mut self) {
+        let inside = self.amphora(1).haproxy_netns().unwrap();
+        let to = BOTH.map(|family| SocketAddr::new(addresses::vip(7).of(family), PORT));
+        let _stay = to.map(|vip| inside.connect(vip, PATIENCE).unwrap());
+        let watches: Vec<_> = self.fabric.tors.iter().map(|tor| tor.watch_routes().unwrap()).collect();
+        let path = format!("/1.0/distributor/amphorae/{}", self.amphora(1).id());
+        let call = |api: &mut Api, action: &str, body: Value| {
+            api.put(&format!("{path}/{action}"), &body).unwrap().success().unwrap();
+        };
+        call(&mut self.apis[1], "drain", json!({ "timeout_s": 300, "max_connections": 0 }));
+        self.wait_shut(1, true);
+        call(&mut self.apis[1], "undrain", json!({}));
+        self.wait_shut(1, false);
+        for (tor, watch) in self.fabric.tors.iter().zip(watches) {
+            let hops = BOTH.map(|family| self.amphora(0).frontend(family).to_string());
+            let seen = watch.so_far().into_iter().filter(|event| hops.iter().any(|hop| event.line.contains(hop)));
+            assert_eq!(seen.count(), 0, "{} sends clients to the one without members", tor.name());
+        }
+    }
+
+    /// Waits until both ToRs have the amphora's routes with `GRACEFUL_SHUTDOWN`, or without.
+    #[track_caller]
+    fn wait_shut(&self, index: usize, shut: bool) {
+        for (tor, family) in self.fabric.tors.iter().flat_map(|tor| BOTH.map(|family| (tor, family))) {
+            let (prefix, hop) = (addresses::vip(7).of(family).into(), self.amphora(index).frontend(family));
+            let look = || match tor.paths(prefix).unwrap().remove(&hop) {
+                Some(path) if path.communities.contains(&GRACEFUL_SHUTDOWN) == shut => Ok(()),
+                path => Err(format!("{path:?}")),
+            };
+            wait_for(&format!("{} has it with GRACEFUL_SHUTDOWN: {shut}", tor.name()), PATIENCE, look).unwrap();
+        }
+    }
 }
 
 fn last_resort(test: &str, ases: [u32; 2]) {
@@ -83,6 +122,8 @@ fn last_resort(test: &str, ases: [u32; 2]) {
     let why = pair.wait_verdict(0, "worse");
     assert_eq!((&why["announced"], &why["attributes"]["local_pref"]), (&true.into(), &0.into()), "{why}");
     assert!(why["reason"].as_str().is_some_and(|reason| reason.starts_with("members: 0 of 1")), "{why}");
+
+    pair.drain_the_good_one();
 
     // An agent that has just started knows no gate, and leaves it the last resort.
     let watches: Vec<_> = pair.fabric.tors.iter().map(|tor| tor.watch_routes().unwrap()).collect();

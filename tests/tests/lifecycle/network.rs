@@ -27,7 +27,7 @@ fn a_cut_wire_and_a_silent_gateway_withdraw_and_their_return_announces() {
     segment.isolate_port(port).unwrap();
     let gone = lost(&watch, vip).duration_since(cut);
     let evidence = site.wait_gate(&mut api, "gateway", false);
-    segment.switch().ip(&format!("link set {port} master br0")).unwrap();
+    segment.join_port(port).unwrap();
     let mended = Instant::now();
     let back = found(&watch, vip).duration_since(mended);
     println!("gateway: route gone after {gone:?} ({evidence}), back after {back:?}");

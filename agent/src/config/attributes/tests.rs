@@ -61,6 +61,7 @@ fn every_wrong_value_names_its_place_and_the_fix() {
         ("communities = 65535:666", "`65535:666` asks routers to discard"),
         ("bfd = maybe", "bfd: neither true nor false"),
         ("bfd = true\nebgp_multihop = 2", "a.conf:9: [bgp_peer:tor-a] bfd: excludes ebgp_multihop"),
+        ("bfd = true\nttl_hops = 2", "[bgp_peer:tor-a] bfd: excludes ttl_hops above 1"),
         ("bfd = true\nbfd_interval = 49", "bfd_interval: not a whole number from 50 to 60000"),
         ("bfd = true\nbfd_multiplier = 0", "bfd_multiplier: not a whole number from 1 to 255"),
         ("bfd_interval = 300", "bfd_interval: does nothing without bfd; set bfd = true, or remove it"),
@@ -96,6 +97,7 @@ fn what_has_no_effect_is_warned_of() {
         ("[bgp_vip:198.51.100.0/24]\nmed = 1", &["outside [distributor] allowed_prefixes"]),
         ("bfd = true", &["bfd: may outweigh graceful restart"]),
         ("bfd = true\n[bgp]\ngraceful_restart_time = 0", &[]),
+        ("bfd = true\nttl_hops = 1\n[bgp]\ngraceful_restart_time = 0", &[]),
         ("prepend = 1\n[bgp_vip:0.0.0.0/0]\nmed = 1\n[bgp_vip:203.0.113.7/32]\nmed = 2", &[]),
     ] {
         let warnings: Vec<_> = load(lines).unwrap().warnings.iter().map(ToString::to_string).collect();

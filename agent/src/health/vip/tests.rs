@@ -83,27 +83,37 @@ proptest! {
     }
 
     #[test]
-    fn whatever_flaps_the_route_goes_six_times_a_minute_at_most(looks in looks(400)) {
+    fn whatever_flaps_the_route_goes_six_times_a_minute_at_most_and_becomes_the_last_choice_as_often(
+        looks in looks(400),
+        last_resort in prop_oneof![Just(LastResort::Withdraw), Just(LastResort::Worse)],
+    ) {
+        let settings = Settings { last_resort, ..SETTINGS };
         let (mut vip, started, mut now) = announced();
-        let (mut up, mut lost) = (true, Vec::new());
+        let (mut up, mut best, mut lost, mut worse) = (true, true, Vec::new(), Vec::new());
         for (pause, look) in looks {
             now += Duration::from_millis(pause / 4);
             // What an operator asked for is no flapping.
             let failures = look.into_iter().filter(|(_, v)| *v != Verdict::Off);
-            vip.observe(&readings(failures), &SETTINGS, now);
-            match vip.decide(&SETTINGS, started, now) {
-                Decision::Announce => up = true,
+            vip.observe(&readings(failures), &settings, now);
+            match vip.decide(&settings, started, now) {
+                Decision::Announce => (up, best) = (true, true),
                 Decision::Withdraw(_) => {
                     lost.extend(up.then_some(now));
-                    up = false;
+                    (up, best) = (false, false);
                 }
                 Decision::Hold(_) => {}
-                Decision::Worse(_) => prop_assert!(false, "last_resort = withdraw"),
+                Decision::Worse(_) => {
+                    prop_assert_eq!(last_resort, LastResort::Worse);
+                    worse.extend(best.then_some(now));
+                    (up, best) = (true, false);
+                }
             }
         }
-        for first in &lost {
-            let within = lost.iter().filter(|t| *t >= first && **t < *first + MINUTE).count();
-            prop_assert!(within <= 6, "{} within a minute", within);
+        for times in [lost, worse] {
+            for first in &times {
+                let within = times.iter().filter(|t| *t >= first && **t < *first + MINUTE).count();
+                prop_assert!(within <= 6, "{} within a minute", within);
+            }
         }
     }
 
@@ -166,7 +176,7 @@ fn a_process_that_is_back_answers_for_itself() {
 }
 
 #[test]
-fn the_last_resort_is_for_members_alone_and_no_failure() {
+fn the_last_resort_is_for_members_alone() {
     let settings = Settings { last_resort: LastResort::Worse, ..SETTINGS };
     let (mut vip, started, now) = announced();
     let mut look = |verdicts: &[(Gate, Verdict)], times: usize| {
@@ -175,10 +185,8 @@ fn the_last_resort_is_for_members_alone_and_no_failure() {
     };
     let down = [(Gate::Members, Verdict::Fail)];
     assert_eq!(look(&down, 2), Decision::Announce);
-    for _ in 0..20 {
-        assert_eq!(look(&down, 3), Decision::Worse("members: seen".to_owned()));
-        assert_eq!(look(&[(Gate::Members, Verdict::Pass)], 2), Decision::Announce, "it is not damped");
-    }
+    assert_eq!(look(&down, 1), Decision::Worse("members: seen".to_owned()));
+    assert_eq!(look(&[(Gate::Members, Verdict::Pass)], 2), Decision::Announce);
     assert!(matches!(look(&down, 3), Decision::Worse(_)));
     let also = look(&[(Gate::Bound, Verdict::Fail)], 1);
     assert!(matches!(&also, Decision::Withdraw(why) if why == "bound: seen"), "{also:?}");
@@ -191,6 +199,36 @@ fn the_last_resort_is_for_members_alone_and_no_failure() {
         started,
     );
     assert!(matches!(new.decide(&settings, started, started), Decision::Hold(_)));
+}
+
+#[test]
+fn members_that_flap_leave_the_last_choice_and_take_nothing_away() {
+    let settings = Settings { last_resort: LastResort::Worse, ..SETTINGS };
+    let (mut vip, started, now) = announced();
+    let fail = |vip: &mut Vip, gate: Gate| {
+        (0..3).for_each(|_| vip.observe(&readings([(gate, Verdict::Fail)]), &settings, now));
+        let failed = vip.decide(&settings, started, now);
+        (0..2).for_each(|_| vip.observe(&readings([(gate, Verdict::Pass)]), &settings, now));
+        (failed, vip.decide(&settings, started, now))
+    };
+    for _ in 0..2 {
+        assert_eq!(fail(&mut vip, Gate::Members).1, Decision::Announce);
+    }
+    let (failed, after) = fail(&mut vip, Gate::Members);
+    assert_eq!(failed, Decision::Worse("members: seen".to_owned()));
+    assert_eq!(after, Decision::Worse("it failed too often in a row; the last choice for another 32 s".to_owned()));
+    // Failures of other gates, which count for themselves.
+    for _ in 0..2 {
+        let (failed, after) = fail(&mut vip, Gate::Bound);
+        assert!(matches!((failed, after), (Decision::Withdraw(_), Decision::Worse(_))));
+    }
+    let (_, after) = fail(&mut vip, Gate::Bound);
+    assert!(matches!(&after, Decision::Withdraw(why) if why.contains("held back")), "{after:?}");
+    // A reload to last_resort = withdraw.
+    let (mut vip, ..) = announced();
+    (0..3).for_each(|_| drop(fail(&mut vip, Gate::Members)));
+    assert_eq!(vip.decide(&SETTINGS, started, now), Decision::Announce);
+    assert_eq!(vip.decide(&settings, started, now + Duration::from_secs(32)), Decision::Announce);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use std::cmp::Reverse;
+
 use super::*;
 use crate::{
     config::VipConfig,
@@ -99,12 +101,40 @@ fn the_longest_prefix_says_what_a_vip_is_announced_with_and_a_last_resort_is_wor
     policy.vips.push(of("203.0.113.7/32", own.clone()));
     assert_eq!(attributes(&policy, Decision::Announce), own);
     let worse = attributes(&policy, Decision::Worse("members".into()));
-    assert_eq!((worse.prepend, worse.local_pref, &worse.communities), (10, Some(0), &own.communities));
+    let communities = [bgp::Community(7), GRACEFUL_SHUTDOWN].into();
+    assert_eq!((worse.prepend, worse.local_pref, &worse.communities), (10, Some(0), &communities));
     assert!(worse.med > own.med);
+    // What an operator asks for by itself is not taken for it.
+    let similar = Attributes { communities: own.communities.clone(), ..worse.clone() };
+    let held = wanted_beside(Decision::Hold("unknown".into()), Some(similar), &policy).unwrap();
+    assert_eq!(held.announcement.attributes, own);
 
     // An agent that has just started leaves it as it is, and so announces it as the last resort still.
     let held = wanted_beside(Decision::Hold("unknown".into()), Some(worse.clone()), &policy).unwrap();
     assert_eq!(held.announcement.attributes, worse);
+}
+
+/// By an external router's rules, where `heeds` is one that knows the community (FRR 8.4), and by an internal one's.
+#[test]
+fn routers_prefer_an_amphora_that_is_being_drained_to_one_without_members() {
+    let plain =
+        announced(&registration("me", "203.0.113.7", "192.0.2.10"), &plugged().0, &plugged().1, &gated()).unwrap();
+    let attributes = |wanted: WantAnnounced| wanted.announcement.attributes;
+    let drained = super::super::drain::less_preferred(attributes(plain.clone()));
+    let (best, last) = (attributes(plain.clone()), attributes(worse(plain)));
+    // The highest local preference, then the shortest path, then the lowest MED (RFC 4271, section 9.1.2.2).
+    let external = |heeds: bool, said: &Attributes| {
+        let shut = heeds && said.communities.contains(&GRACEFUL_SHUTDOWN);
+        (if shut { 0 } else { 100 }, Reverse(said.prepend), Reverse(said.med.unwrap_or_default()))
+    };
+    let internal =
+        |said: &Attributes| (said.local_pref.unwrap_or(100), Reverse(0), Reverse(said.med.unwrap_or_default()));
+    for preference in [&|said: &_| external(true, said), &|said: &_| external(false, said), &internal]
+        as [&dyn Fn(&Attributes) -> (u32, Reverse<u8>, Reverse<u32>); 3]
+    {
+        assert!(preference(&best) > preference(&drained));
+        assert!(preference(&drained) > preference(&last));
+    }
 }
 
 #[test]

@@ -2,6 +2,15 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A change that came with the newest format.
+const NEW: u32 = u32::MAX;
+
+impl Entry for u32 {
+    fn format(&self) -> u32 {
+        if *self == NEW { VERSION } else { OLDEST }
+    }
+}
+
 fn commit(log: &mut Log, held: &mut Vec<u32>, new: &[u32]) {
     log.commit(new, || held.clone()).unwrap();
     held.extend(new);
@@ -61,6 +70,47 @@ fn the_formats_before_this_one_are_read() {
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(reopened(&path), [1, 2]);
     }
+}
+
+/// What an older release judges the file by.
+fn format(path: &Path) -> u32 {
+    lines(path, &std::fs::read(path).unwrap()).unwrap().0
+}
+
+#[test]
+fn a_file_has_the_oldest_format_that_its_content_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let (mut log, mut held) = Log::open(&path).unwrap();
+    commit(&mut log, &mut held, &[1]);
+    assert_eq!(format(&path), OLDEST);
+    assert!(!log.is_newer_than(OLDEST));
+    commit(&mut log, &mut held, &[2, NEW]);
+    commit(&mut log, &mut held, &[3]);
+    assert_eq!((format(&path), reopened(&path)), (VERSION, vec![1, 2, NEW, 3]));
+    assert!(log.is_newer_than(OLDEST) && !log.is_newer_than(VERSION));
+    // It is gone. The next agent sees as well that the file is newer than what it holds.
+    held.retain(|change| *change != NEW);
+    let (mut log, _) = Log::open::<u32>(&path).unwrap();
+    assert!(log.is_newer_than(OLDEST));
+    log.renew(&held).unwrap();
+    assert_eq!((format(&path), reopened(&path)), (OLDEST, held.clone()));
+    commit(&mut log, &mut held, &[4]);
+    assert_eq!((format(&path), reopened(&path)), (OLDEST, vec![1, 2, 3, 4]));
+}
+
+#[test]
+fn a_file_that_cannot_be_renewed_takes_commits_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    let (mut log, mut held) = Log::open(&path).unwrap();
+    commit(&mut log, &mut held, &[NEW]);
+    let (elsewhere, place) = (dir.path().join("gone/state"), log.path.clone());
+    log.path = elsewhere; // no directory stands in for no room
+    log.renew(&[1_u32]).unwrap_err();
+    log.path = place;
+    log.commit(&[2], || -> Vec<u32> { panic!("no fresh file is needed") }).unwrap();
+    assert_eq!(reopened(&path), [NEW, 2]);
 }
 
 #[test]

@@ -102,8 +102,12 @@ fn heartbeats(status: &AmphoraStatus, mut problem: impl FnMut(String, &str)) {
 
 /// What works and is still worth a word.
 pub(super) fn warnings(status: &AmphoraStatus) -> Vec<String> {
-    let speaker = status.speaker.iter();
-    speaker.flat_map(|speaker| notes::without_add_path(&status.peers, speaker.local_as)).collect()
+    let hiding = status.speaker.iter().flat_map(|speaker| notes::without_add_path(&status.peers, speaker.local_as));
+    let unwatched = |peer: &PeerView| {
+        let (name, how) = (peer.name(), peer.lacks_bfd()?);
+        Some(format!("peer {name}: its session is up and its BFD {how}; until it is up the hold time alone counts"))
+    };
+    hiding.chain(status.peers.iter().filter_map(unwatched)).collect()
 }
 
 #[cfg(test)]
