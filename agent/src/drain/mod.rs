@@ -91,6 +91,7 @@ mod tests {
         Drain {
             vip: Prefix::try_from(std::net::IpAddr::from([203, 0, 113, 7])).unwrap(),
             amphora: "me".into(),
+            own: true,
             stage: Stage::Deprefer,
             since: 1_000,
             deadline,

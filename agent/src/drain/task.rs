@@ -130,10 +130,11 @@ impl Drains {
         }
     }
 
-    /// Looks at the VIPs that are plugged here; the connections of the others are elsewhere.
+    /// Looks at this amphora's VIPs that are plugged; the connections of the others are elsewhere.
     async fn look(&self, held: &BTreeMap<Prefix, Drain>) -> Option<(BTreeSet<IpAddr>, Found)> {
         let plugged = |vip: &IpAddr| self.owner.shared().read(|desired| desired.plug_of(*vip).is_some());
-        let here: BTreeSet<IpAddr> = held.keys().map(|vip| vip.address()).filter(plugged).collect();
+        let own = held.values().filter(|drain| drain.own).map(|drain| drain.vip.address());
+        let here: BTreeSet<IpAddr> = own.filter(plugged).collect();
         let (inside, vips) = (self.kernel.inside().namespace().clone(), here.clone());
         let base = self.config.borrow().paths.base.clone();
         let found = tokio::task::spawn_blocking(move || look(&inside, &base, &vips)).await;

@@ -188,11 +188,12 @@ fn shown(app: &App, amphora_id: String, vip: Option<Prefix>) -> Drains {
     Drains { amphora_id, vips }
 }
 
-/// The VIPs of an amphora: what is registered for it and, for this one, what is plugged and routed. `None` where nothing
-/// tells that there is such an amphora.
+/// The VIPs of an amphora: what is registered for it, for this one what is plugged and routed, and whatever is being
+/// drained by its id, so that `undrain` never misses it. `None` where nothing tells that there is such an amphora.
 fn vips_of(amphora: &str, desired: &Desired, policy: &Policy) -> Option<Vec<Prefix>> {
     let of = |server: &Server| matches!(server, Server::Amphora(id) if id == amphora);
     let mut vips: Vec<_> = desired.registrations.values().filter(|r| of(&r.server)).map(|r| r.vip).collect();
+    vips.extend(desired.drains.values().filter(|drain| drain.amphora == amphora).map(|drain| drain.vip));
     let own = policy.amphora_id.as_deref() == Some(amphora);
     if own {
         let routed = desired.plugs.values().filter(|p| p.mode == VipMode::Anycast).flat_map(|p| &p.vips);
@@ -262,7 +263,9 @@ fn decide_drain(
         let (stage, since) = held.map_or((Stage::Deprefer, now), |held| (held.stage, held.since));
         let deadline = now + u64::from(timeout_s);
         let amphora = amphora.to_owned();
-        changes.push(Change::Drain(state::Drain { vip, amphora, stage, since, deadline, timeout_s, max_connections }));
+        let own = resolve::is_self(&Server::Amphora(amphora.clone()), policy);
+        let drain = state::Drain { vip, amphora, own, stage, since, deadline, timeout_s, max_connections };
+        changes.push(Change::Drain(drain));
     }
     Ok(changes)
 }
