@@ -329,7 +329,8 @@ impl Converge {
             };
             lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
         }
-        self.teller.kernel(nics, self.filter.clone(), lingering);
+        let bound = have.addresses.iter().filter(|a| a.device == Device::Lo).map(|a| a.ip).collect();
+        self.teller.kernel(nics, self.filter.clone(), lingering, bound);
     }
 
     /// Takes one of the kernel's steps, unless an earlier one of the same NIC failed.

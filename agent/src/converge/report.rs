@@ -48,6 +48,8 @@ pub struct Report {
     pub refused: BTreeMap<Prefix, String>,
     /// Addresses still there although nobody wants them, and why.
     pub lingering: BTreeMap<IpAddr, String>,
+    /// What was on `lo` at the last look; absent before the first.
+    pub bound: Option<BTreeSet<IpAddr>>,
     /// Why the speaker cannot be asked, while it cannot.
     pub speaker: Option<String>,
 }
@@ -94,9 +96,10 @@ impl Teller {
         nics: BTreeMap<Mac, Unready>,
         filter: Option<Unready>,
         lingering: BTreeMap<IpAddr, String>,
+        bound: BTreeSet<IpAddr>,
     ) {
         let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
-        (report.nics, report.filter, report.lingering) = (nics, filter, lingering);
+        (report.nics, report.filter, report.lingering, report.bound) = (nics, filter, lingering, Some(bound));
     }
 
     /// What own VIPs there are.

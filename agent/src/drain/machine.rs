@@ -7,6 +7,7 @@ use crate::state::{Drain, Stage};
 /// For how long no new client may have come before a less preferred route is withdrawn; also the least that a route is less
 /// preferred. A ToR moves its clients within milliseconds (BIRD) or some 60 (FRR) of the UPDATE; behind it are routers that
 /// tell each other at intervals, of 5 s within an AS (RFC 4271, section 9.2.1.1, suggested `MinRouteAdvertisementInterval`).
+/// Clients that are quiet for so long are taken to be elsewhere, also where nobody else is left for them.
 pub const SETTLE: Duration = Duration::from_secs(5);
 /// How long a VIP stays bound at least after it was withdrawn, for routers that have yet to hear of it and packets that are
 /// on their way.

@@ -29,7 +29,11 @@ use std::{
 use bgp::Prefix;
 pub use task::Drains;
 
-use crate::{clock, state::Drain};
+use crate::{
+    clock,
+    converge::Report,
+    state::{Drain, Stage},
+};
 
 /// How far the shown deadline may be off before the clock is held to have been set, in seconds.
 const CLOCK_WAS_SET: u64 = 2;
@@ -76,6 +80,22 @@ impl Observed {
     }
 }
 
+/// Why the VIP of a drain that is through is still bound here; `None` where it is not, or the drain is not through.
+#[must_use]
+pub fn still_bound(drain: &Drain, report: &Report) -> Option<String> {
+    let vip = drain.vip.address();
+    if !drain.own || drain.stage != Stage::Drained || report.bound.as_ref().is_some_and(|bound| !bound.contains(&vip)) {
+        return None;
+    }
+    Some(report.lingering.get(&vip).cloned().unwrap_or_else(|| "it is being unbound".to_owned()))
+}
+
+/// The stage as it is told: `drained` only when the VIP is off `lo`, for that may take as long as a peer may hold the route.
+#[must_use]
+pub fn told(drain: &Drain, report: &Report) -> Stage {
+    if still_bound(drain, report).is_some() { Stage::Withdrawn } else { drain.stage }
+}
+
 /// What is left of a drain's time when it is first met, by the wall's clock `now`.
 #[must_use]
 fn left(drain: &Drain, now: u64) -> Duration {
@@ -85,12 +105,12 @@ fn left(drain: &Drain, now: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Stage;
 
     fn drain(deadline: u64) -> Drain {
         Drain {
             vip: Prefix::try_from(std::net::IpAddr::from([203, 0, 113, 7])).unwrap(),
             amphora: "me".into(),
+            own: true,
             stage: Stage::Deprefer,
             since: 1_000,
             deadline,
@@ -110,6 +130,22 @@ mod tests {
         assert_eq!(at(now + 100, now + 900), now + 900, "a newer call");
         let set = at(now + 5_000, now + 5_000);
         assert!((now + 98..=now + 102).contains(&set), "{set}");
+    }
+
+    #[test]
+    fn a_vip_that_a_peer_may_hold_is_not_told_to_be_drained_before_it_is_unbound() {
+        let drained = Drain { stage: Stage::Drained, ..drain(1_300) };
+        let vip = drained.vip.address();
+        let mut report = Report::default();
+        assert_eq!(told(&drained, &report), Stage::Withdrawn, "nobody has looked yet");
+        report.bound = Some([vip].into());
+        report.lingering.insert(vip, "tor-a may hold it".to_owned());
+        assert_eq!(still_bound(&drained, &report).unwrap(), "tor-a may hold it");
+        assert_eq!(told(&drained, &report), Stage::Withdrawn);
+        assert_eq!(told(&Drain { own: false, ..drained.clone() }, &report), Stage::Drained, "it is bound elsewhere");
+        assert_eq!(told(&drain(1_300), &report), Stage::Deprefer);
+        (report.bound, report.lingering) = (Some([].into()), [].into());
+        assert_eq!((told(&drained, &report), still_bound(&drained, &report)), (Stage::Drained, None));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     Observed, View, left,
-    look::{Found, look},
+    look::{Accepted, Ends, Found, look},
     machine::{Seen, next},
 };
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
 /// How often connections are counted while something is being drained.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// By whom and where to: what tells one connection from another.
-type Ends = (SocketAddr, SocketAddr);
+/// The same while a stage that is over cannot be made durable; each attempt is an error in the log.
+const HELD_UP: Duration = Duration::from_secs(10);
 
 /// The task, ready to run.
 #[derive(Debug)]
@@ -41,7 +41,11 @@ pub struct Drains {
     view: View,
     clocks: BTreeMap<Prefix, Clock>,
     /// What the namespace had accepted at the last look.
-    accepted: Option<u64>,
+    accepted: Option<Accepted>,
+    /// The connections could not be counted at the last look.
+    blind: bool,
+    /// The last stage that was over could not be made durable yet.
+    held_up: bool,
 }
 
 /// What this agent knows of a drain's time, by the monotonic clock.
@@ -83,8 +87,8 @@ impl Drains {
     #[must_use]
     pub fn new(owner: Owner, progress: Progress, kernel: Kernel, config: watch::Receiver<Arc<Config>>) -> (Self, View) {
         let view = View::default();
-        let (clocks, accepted) = Default::default();
-        (Self { owner, progress, kernel, config, view: view.clone(), clocks, accepted }, view)
+        let (clocks, accepted, blind, held_up) = Default::default();
+        (Self { owner, progress, kernel, config, view: view.clone(), clocks, accepted, blind, held_up }, view)
     }
 
     /// Runs as long as the agent does.
@@ -104,7 +108,7 @@ impl Drains {
                 self.tell();
             }
             let active = held.values().any(|drain| drain.stage != Stage::Drained);
-            let again = tokio::time::Instant::now() + LOOK;
+            let again = tokio::time::Instant::now() + if self.held_up { HELD_UP } else { LOOK };
             loop {
                 tokio::select! {
                     () = tokio::time::sleep_until(again), if active => break,
@@ -130,17 +134,25 @@ impl Drains {
         }
     }
 
-    /// Looks at the VIPs that are plugged here; the connections of the others are elsewhere.
-    async fn look(&self, held: &BTreeMap<Prefix, Drain>) -> Option<(BTreeSet<IpAddr>, Found)> {
+    /// Looks at this amphora's VIPs that are plugged; the connections of the others are elsewhere.
+    async fn look(&mut self, held: &BTreeMap<Prefix, Drain>) -> Option<(BTreeSet<IpAddr>, Found)> {
         let plugged = |vip: &IpAddr| self.owner.shared().read(|desired| desired.plug_of(*vip).is_some());
-        let here: BTreeSet<IpAddr> = held.keys().map(|vip| vip.address()).filter(plugged).collect();
+        let own = held.values().filter(|drain| drain.own).map(|drain| drain.vip.address());
+        let here: BTreeSet<IpAddr> = own.filter(plugged).collect();
         let (inside, vips) = (self.kernel.inside().namespace().clone(), here.clone());
         let base = self.config.borrow().paths.base.clone();
         let found = tokio::task::spawn_blocking(move || look(&inside, &base, &vips)).await;
         match found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-            Ok(found) => Some((here, found)),
+            Ok(found) => {
+                if std::mem::take(&mut self.blind) {
+                    tracing::info!("the connections of what is being drained can be counted again");
+                }
+                Some((here, found))
+            }
             Err(error) => {
-                tracing::warn!(error, "the connections of what is being drained cannot be counted");
+                if !std::mem::replace(&mut self.blind, true) {
+                    tracing::warn!(error, "the connections of what is being drained cannot be counted");
+                }
                 None
             }
         }
@@ -155,10 +167,11 @@ impl Drains {
             }
             return;
         };
-        // A connection that came and went between two looks has only been counted. Whose it was is clear where every VIP
-        // here is being drained.
-        let came = self.accepted.zip(found.accepted).is_some_and(|(before, now)| now > before);
-        self.accepted = found.accepted;
+        // A connection that came and went between two looks has only been counted. Less those that are to no VIP, it is
+        // clear whose it was where every VIP here is being drained.
+        let came = found.accepted.as_ref().zip(self.accepted.as_ref());
+        let came = came.is_some_and(|(now, earlier)| now.a_client_since(earlier));
+        self.accepted.clone_from(&found.accepted);
         let every = |ip| self.clocks.keys().any(|vip| vip.address() == ip);
         let all = self.owner.shared().read(|d| d.plugs.values().flat_map(|p| &p.vips).all(|v| every(v.ip)));
         for (vip, clock) in &mut self.clocks {
@@ -197,7 +210,9 @@ impl Drains {
                 announced: absent || announced.contains(vip),
             };
             if let Some(stage) = next(&clock.drain, &seen) {
-                tracing::info!(vip = %vip.address(), ?stage, ?seen, "a stage of a drain is over");
+                if !self.held_up {
+                    tracing::info!(vip = %vip.address(), ?stage, ?seen, "a stage of a drain is over");
+                }
                 ended.push((clock.drain.clone(), Drain { stage, since: clock::now(), ..clock.drain.clone() }));
             }
         }
@@ -206,7 +221,8 @@ impl Drains {
 
     fn tell(&self) {
         let observed = |clock: &Clock| Observed {
-            connections: clock.count,
+            // Nobody looks any more.
+            connections: clock.count.filter(|_| clock.drain.stage != Stage::Drained),
             newest: clock.newest,
             deadline: clock.deadline,
             held: clock.drain.deadline,
@@ -215,8 +231,9 @@ impl Drains {
     }
 
     /// Makes the next stages durable, of those that nobody has cancelled or changed meanwhile.
-    async fn commit(&self, ended: Vec<(Drain, Drain)>) {
+    async fn commit(&mut self, ended: Vec<(Drain, Drain)>) {
         if ended.is_empty() {
+            self.held_up = false;
             return;
         }
         crash::point("drain: a stage is over");
@@ -224,8 +241,14 @@ impl Drains {
             let same = |(is, _): &&(Drain, Drain)| desired.drains.get(&is.vip) == Some(is);
             Ok(ended.iter().filter(same).map(|(_, next)| Change::Drain(next.clone())).collect())
         });
-        if let Err(error) = committed.await {
-            tracing::error!(error = &error as &dyn std::error::Error, "a drain's next stage could not be made durable");
+        match committed.await {
+            Ok(_) => self.held_up = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.held_up, true) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "a drain's next stage could not be made durable; trying again");
+                }
+            }
         }
     }
 }

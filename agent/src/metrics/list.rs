@@ -49,11 +49,11 @@ metrics! {
     VIP_DRAINING: Gauge "amphora_vip_draining" ["vip"]
         "1 from the call that drains the VIP here to the one that ends it, whatever stage it is in.";
     DRAIN_STAGE: Gauge "amphora_vip_drain_stage" ["vip", "stage"]
-        "1 for the stage a drain is in: `deprefer`, `withdrawn` or `drained`; absent while there is none.";
+        "1 for the stage a drain is in: `deprefer`, `withdrawn` or, once the VIP is unbound, `drained`; absent while there is none.";
     DRAIN_DEADLINE: Gauge "amphora_vip_drain_deadline_timestamp_seconds" ["vip"]
         "When a drain waits for connections no longer, in seconds since 1970; absent while there is none.";
     VIP_CONNECTIONS: Gauge "amphora_vip_connections" ["vip"]
-        "Connections of clients that are left; counted while the VIP is drained here, and absent otherwise.";
+        "Connections of clients that are left; counted while the VIP is being drained here, and absent otherwise.";
 
     HEARTBEATS_SENT: Counter "amphora_heartbeat_sent_total" ["target"]
         "Heartbeats that left for this health manager. Whether they arrive nobody tells.";

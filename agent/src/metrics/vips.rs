@@ -8,6 +8,7 @@ use std::{
 use super::{list, text::Text};
 use crate::{
     api::App,
+    drain::told,
     health::{Judged, vip::Decision},
     resolve::is_self,
     state::{Drain, Registration, Stage},
@@ -45,8 +46,10 @@ pub(super) fn write(text: &mut Text, app: &App) {
     text.metric(&list::GATE_TRANSITIONS, transitions);
 
     text.metric(&list::VIP_DRAINING, each(&draining));
-    let stages = drains.iter().map(|(vip, drain)| ([vip.to_string(), name_of(drain.stage).to_owned()], 1));
-    text.metric(&list::DRAIN_STAGE, stages);
+    let stage = |(vip, drain): (&IpAddr, &Drain)| {
+        ([vip.to_string(), name_of(app.progress.read(|report| told(drain, report))).to_owned()], 1)
+    };
+    text.metric(&list::DRAIN_STAGE, drains.iter().map(stage));
     let observed = |drain: &Drain| app.drains.of(&drain.vip);
     let deadline = drains.iter().map(|(vip, drain)| {
         ([vip.to_string()], observed(drain).map_or(drain.deadline, |observed| observed.deadline(drain)))

@@ -16,20 +16,21 @@ pub(super) fn gate(vip: Prefix, desired: &Desired) -> Result<bool, Closed> {
     match desired.drains.get(&vip) {
         None => Ok(false),
         Some(Drain { stage: Stage::Deprefer, .. }) => Ok(true),
-        Some(drain) => Err(closed(drain)),
+        Some(drain) => Err(closed(drain, None)),
     }
 }
 
-/// Why a VIP whose drain is past its first stage is not announced.
+/// Why a VIP whose drain is past its first stage is not announced, and why it is `still_bound` where that is known.
 #[must_use]
-pub fn closed(drain: &Drain) -> Closed {
+pub fn closed(drain: &Drain, still_bound: Option<&str>) -> Closed {
     let Drain { vip, amphora, since, .. } = drain;
-    let how = if drain.stage == Stage::Drained { "is drained and unbound" } else { "is being drained, and withdrawn" };
-    format!(
-        "{} {how} since {}; PUT /1.0/distributor/amphorae/{amphora}/undrain ends it",
-        vip.address(),
-        clock::rfc3339(*since)
-    )
+    let (how, bound) = match (drain.stage, still_bound) {
+        (Stage::Drained, Some(why)) => ("is withdrawn", format!(", and still bound: {why}")),
+        (Stage::Drained, None) => ("is drained", String::new()),
+        _ => ("is being drained, and withdrawn", String::new()),
+    };
+    let since = clock::rfc3339(*since);
+    format!("{} {how} since {since}{bound}; PUT /1.0/distributor/amphorae/{amphora}/undrain ends it", vip.address())
 }
 
 /// The attributes that make any other route to the same VIP better. `GRACEFUL_SHUTDOWN` alone does not: BIRD needs a filter

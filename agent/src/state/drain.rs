@@ -22,6 +22,8 @@ pub struct Drain {
     pub vip: Prefix,
     /// Whose.
     pub amphora: String,
+    /// That is this amphora: its plug is drained too, and ends it.
+    pub own: bool,
     /// How far it has come.
     pub stage: Stage,
     /// When it came there, in seconds since 1970.

@@ -249,21 +249,22 @@ impl Desired {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Plug(plug) => {
-                self.plugs.insert(plug.primary(), *plug);
-                self.forget_drains();
+                let before = self.plugs.insert(plug.primary(), *plug);
+                self.forget_drains(before.as_ref());
             }
             Change::Unplug(vip) => {
-                let gone = self.plugs.remove(&vip).map(|p| p.interface);
+                let gone = self.plugs.remove(&vip);
                 // It is about that VIP's listeners.
-                self.firewall.take_if(|f| gone.as_ref() == Some(&f.interface));
-                self.forget_drains();
+                self.firewall.take_if(|f| gone.as_ref().is_some_and(|p| p.interface == f.interface));
+                self.forget_drains(gone.as_ref());
             }
             Change::Register(registration) => {
                 self.registrations.insert(registration.vip, registration);
+                self.forget_drains(None);
             }
             Change::Unregister(vip) => {
                 self.registrations.remove(&vip);
-                self.forget_drains();
+                self.forget_drains(None);
             }
             Change::PlugNetwork(network) => {
                 self.networks.insert(network.mac, *network);
@@ -278,19 +279,25 @@ impl Desired {
         }
     }
 
-    /// A drain ends with the last thing that it is about: the plug here, or the registration of its amphora.
-    fn forget_drains(&mut self) {
+    /// A drain ends with what it is about: the registration of its amphora, and where that is this one the plug here, which
+    /// was `gone` or changed just now. The next plug is a new one, whether a registration has outlived the last or not.
+    fn forget_drains(&mut self, gone: Option<&Plug>) {
         if self.drains.is_empty() {
             return;
         }
-        let drains = std::mem::take(&mut self.drains);
-        let registered = |vip: &Prefix, amphora: &str| {
-            let held = self.registrations.get(vip).map(|r| &r.server);
-            matches!(held, Some(Server::Amphora(id)) if id == amphora)
-        };
-        let stays =
-            |(vip, drain): &(Prefix, Drain)| self.plug_of(vip.address()).is_some() || registered(vip, &drain.amphora);
-        self.drains = drains.into_iter().filter(stays).collect();
+        let mut drains = std::mem::take(&mut self.drains);
+        drains.retain(|vip, drain| {
+            let plugged = self.plug_of(vip.address()).is_some();
+            if drain.own && !plugged && gone.is_some_and(|gone| gone.has_vip(vip.address())) {
+                return false;
+            }
+            match self.registrations.get(vip).map(|r| &r.server) {
+                Some(Server::Amphora(id)) => *id == drain.amphora,
+                Some(Server::EndPoint) => false,
+                None => drain.own && plugged,
+            }
+        });
+        self.drains = drains;
     }
 
     /// The fewest changes that lead here from nothing.
@@ -319,10 +326,11 @@ impl Desired {
         self.drains.get(&vip).map(|drain| drain.stage)
     }
 
-    /// Whether this VIP is to be nowhere, by a drain that is through.
+    /// Whether this VIP is not to be bound here, by a drain of this amphora that is through.
     #[must_use]
     pub fn is_drained(&self, vip: IpAddr) -> bool {
-        self.draining(vip) == Some(Stage::Drained)
+        let drain = Prefix::try_from(vip).ok().and_then(|vip| self.drains.get(&vip));
+        drain.is_some_and(|drain| drain.own && drain.stage == Stage::Drained)
     }
 
     /// The plug that has this VIP, primary or additional.

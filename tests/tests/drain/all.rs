@@ -11,8 +11,9 @@ use crate::support::{PATIENCE, Site};
 /// Longer than a less preferred route without clients would stay.
 const WATCHED: Duration = Duration::from_secs(8);
 
+/// New clients come all the time; where none comes for 5 s a drained amphora is withdrawn, the last one too.
 #[test]
-fn a_vip_of_which_every_amphora_is_drained_still_answers_until_the_time_is_over() {
+fn a_vip_of_which_every_amphora_is_drained_answers_while_new_clients_come_until_the_time_is_over() {
     let site = Site::new("drain-all", TorKind::Frr, false, 3);
     site.keep_sessions();
     let clients = Clients::start(&site.fabric.client, &site.vips(), 0);

@@ -7,7 +7,7 @@ use lab::TorKind;
 use serde_json::json;
 
 use crate::clients::Clients;
-use crate::support::{PORT, Site, call};
+use crate::support::{BOTH, PORT, Site, call};
 
 /// Clients that keep a drain in its first stage; both amphorae get some.
 const STAY: usize = 30;
@@ -119,4 +119,15 @@ fn calls_that_cannot_be_are_refused_and_say_why() {
     api.plug_vip(site.vip.v4.into(), &site.amphora(0).plug_body(site.vip)).unwrap().success().unwrap();
     site.wait_used(&[0]);
     assert!(drains(&mut api).is_empty());
+
+    // Nor does a registration, which outlives the plug, have the next one drained.
+    for family in BOTH {
+        api.register(&own, site.vip.of(family), site.amphora(0).frontend(family), None).unwrap().success().unwrap();
+    }
+    site.drain(0, 0, 0);
+    site.wait_stage(0, "drained");
+    api.unplug_vip(site.vip.v4.into()).unwrap().success().unwrap();
+    api.plug_vip(site.vip.v4.into(), &site.amphora(0).plug_body(site.vip)).unwrap().success().unwrap();
+    site.wait_used(&[0]);
+    assert!(site.drains(0).iter().all(serde_json::Value::is_null));
 }

@@ -33,7 +33,7 @@ fn a_drained_vip_takes_uploads_reloads_and_stops_and_what_withdrew_it_besides_ou
     site.wait_withdrawn();
     let said = site.why(&mut api, Family::V4);
     assert_eq!((&said["gates"][0]["gate"], &said["gates"][0]["open"]), (&json!("drain"), &json!(false)), "{said}");
-    assert!(said["reason"].as_str().unwrap().contains("is drained and unbound"), "{said}");
+    assert!(said["reason"].as_str().unwrap().contains("is drained since"), "{said}");
     undrain(&mut api);
     site.wait_announced();
 

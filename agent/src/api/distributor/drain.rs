@@ -16,8 +16,10 @@ use crate::{
         App, body,
         error::{ApiError, Fault, Status},
     },
-    clock, crash,
-    drain::{Observed, View, machine::SETTLE},
+    clock,
+    converge::Report,
+    crash,
+    drain::{Observed, View, machine::SETTLE, told},
     owner::{Decision, Refusal},
     resolve::{self, Policy},
     state::{self, Change, Desired, Server, Stage, VipMode},
@@ -53,12 +55,14 @@ pub struct Undrain {
 /// How far a drain has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Progress {
+    /// `drained` is told when the VIP is unbound.
     stage: Stage,
-    /// When it came there (RFC 3339).
+    /// When it came there, or was to (RFC 3339).
     since: String,
     /// When connections are waited for no longer (RFC 3339).
     deadline: String,
-    /// Connections of clients that are left; null where nobody can know: another amphora's, or before the first look.
+    /// Connections of clients that are left; null where nobody can know (another amphora's, or before the first look), and
+    /// when they are waited for no more.
     connections: Option<u64>,
     /// So many are not waited for.
     max_connections: u32,
@@ -68,11 +72,11 @@ pub struct Progress {
 
 impl Progress {
     /// As it is known now.
-    pub(super) fn of(drain: &state::Drain, view: &View) -> Self {
+    pub(super) fn of(drain: &state::Drain, view: &View, report: &Report) -> Self {
         let seen = view.of(&drain.vip);
         let deadline = seen.as_ref().map_or(drain.deadline, |seen| seen.deadline(drain));
         Self {
-            stage: drain.stage,
+            stage: told(drain, report),
             since: clock::rfc3339(drain.since),
             deadline: clock::rfc3339(deadline),
             connections: seen.and_then(|seen| seen.connections),
@@ -103,7 +107,8 @@ pub struct Drains {
 /// 202 when it is durable; the list of amphorae shows how far it has come. First the route is made less preferred
 /// (`GRACEFUL_SHUTDOWN`, one AS path prepend, `LOCAL_PREF` 0). It is withdrawn when no new client has come for 5 s and
 /// `max_connections` or fewer are left, or after `timeout_s` whatever comes; while new clients come nobody else is there
-/// for them. A second later the VIPs of this amphora are unbound, when so few connections are left or the time is over.
+/// for them. Where all amphorae of a VIP are drained and its clients are quieter than that, the VIP is gone before
+/// `timeout_s`. A second later the VIPs of this amphora are unbound, when so few connections are left or the time is over.
 /// The connections of another amphora are not known here: its routes are withdrawn after `timeout_s`. The same body again
 /// changes nothing; other numbers count from that call on.
 #[utoipa::path(
@@ -175,24 +180,24 @@ fn vip(text: Option<&str>) -> Result<Option<Prefix>, ApiError> {
 }
 
 fn shown(app: &App, amphora_id: String, vip: Option<Prefix>) -> Drains {
-    let view = |desired: &Desired| {
+    let asked: Vec<_> = app.owner.shared().read(|desired| {
         let vips = vips_of(&amphora_id, desired, &app.policy).unwrap_or_default();
         let asked = vips.into_iter().filter(|v| vip.is_none_or(|only| only == *v));
-        let with = |v: Prefix| DrainedVip {
-            vip_ip: v.address(),
-            drain: desired.drains.get(&v).map(|drain| Progress::of(drain, &app.drains)),
-        };
-        asked.map(with).collect()
-    };
-    let vips = app.owner.shared().read(view);
+        asked.map(|v| (v, desired.drains.get(&v).cloned())).collect()
+    });
+    let vips = app.progress.read(|report| {
+        let progress = |drain: state::Drain| Progress::of(&drain, &app.drains, report);
+        asked.into_iter().map(|(v, drain)| DrainedVip { vip_ip: v.address(), drain: drain.map(progress) }).collect()
+    });
     Drains { amphora_id, vips }
 }
 
-/// The VIPs of an amphora: what is registered for it and, for this one, what is plugged and routed. `None` where nothing
-/// tells that there is such an amphora.
+/// The VIPs of an amphora: what is registered for it, for this one what is plugged and routed, and whatever is being
+/// drained by its id, so that `undrain` never misses it. `None` where nothing tells that there is such an amphora.
 fn vips_of(amphora: &str, desired: &Desired, policy: &Policy) -> Option<Vec<Prefix>> {
     let of = |server: &Server| matches!(server, Server::Amphora(id) if id == amphora);
     let mut vips: Vec<_> = desired.registrations.values().filter(|r| of(&r.server)).map(|r| r.vip).collect();
+    vips.extend(desired.drains.values().filter(|drain| drain.amphora == amphora).map(|drain| drain.vip));
     let own = policy.amphora_id.as_deref() == Some(amphora);
     if own {
         let routed = desired.plugs.values().filter(|p| p.mode == VipMode::Anycast).flat_map(|p| &p.vips);
@@ -262,7 +267,9 @@ fn decide_drain(
         let (stage, since) = held.map_or((Stage::Deprefer, now), |held| (held.stage, held.since));
         let deadline = now + u64::from(timeout_s);
         let amphora = amphora.to_owned();
-        changes.push(Change::Drain(state::Drain { vip, amphora, stage, since, deadline, timeout_s, max_connections }));
+        let own = resolve::is_self(&Server::Amphora(amphora.clone()), policy);
+        let drain = state::Drain { vip, amphora, own, stage, since, deadline, timeout_s, max_connections };
+        changes.push(Change::Drain(drain));
     }
     Ok(changes)
 }
@@ -273,9 +280,9 @@ fn decide_undrain(amphora: &str, only: Option<Prefix>, desired: &Desired, policy
 }
 
 /// A drain in words, for `why`, and whether its VIP is still to be announced.
-pub(super) fn evidence(drain: &state::Drain, seen: Option<&Observed>) -> (bool, String) {
+pub(super) fn evidence(drain: &state::Drain, seen: Option<&Observed>, still_bound: Option<&str>) -> (bool, String) {
     if drain.stage != Stage::Deprefer {
-        return (false, resolve::drained(drain));
+        return (false, resolve::drained(drain, still_bound));
     }
     let left = match seen.and_then(|seen| seen.connections) {
         Some(left) => format!("{left} connections left ({} are not waited for)", drain.max_connections),

@@ -13,6 +13,7 @@ use super::drain;
 use crate::{
     api::App,
     converge::Report,
+    drain::still_bound,
     resolve,
     state::{Registration, Server, Stage},
 };
@@ -206,10 +207,11 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
                 route.reason = Some(why.clone());
             }
             let drain = drains.get(&r.vip);
-            route.drain = drain.map(|drain| drain::Progress::of(drain, &app.drains));
+            route.drain = drain.map(|drain| drain::Progress::of(drain, &app.drains, report));
             // Newer than what the last pass met.
             if !announced.contains(&r.vip) {
-                let drained = drain.filter(|drain| drain.stage != Stage::Deprefer).map(resolve::drained);
+                let drained = drain.filter(|drain| drain.stage != Stage::Deprefer);
+                let drained = drained.map(|drain| resolve::drained(drain, still_bound(drain, report).as_deref()));
                 route.reason = drained.or_else(|| gates.why(r.vip.address())).or(route.reason);
             }
             route.with_peers(r.vip, &app.policy.peers, &advertised)

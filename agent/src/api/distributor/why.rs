@@ -141,7 +141,8 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
         _ => None,
     });
     let drain = app.owner.shared().read(|desired| desired.drains.get(&prefix).cloned()).map(|drain| {
-        let (open, evidence) = drain::evidence(&drain, app.drains.of(&prefix).as_ref());
+        let still_bound = app.progress.read(|report| crate::drain::still_bound(&drain, report));
+        let (open, evidence) = drain::evidence(&drain, app.drains.of(&prefix).as_ref(), still_bound.as_deref());
         GateView { gate: Gate::Drain, open: Some(open), evidence, since: drain.since }
     });
     let judged = judged.into_iter().flat_map(|judged| judged.gates).map(view);

@@ -75,7 +75,7 @@ pub(super) fn plug(
     // Also when it is held already: a commit is what has everything tried again now, and what a retry waits for.
     changes.push(Change::Plug(Box::new(plug)));
     // A VIP that only moves to another NIC is being drained as before.
-    let moved = desired.drains.values().filter(|d| wanted.vips.iter().any(|v| v.ip == d.vip.address()));
+    let moved = desired.drains.values().filter(|d| d.own && wanted.vips.iter().any(|v| v.ip == d.vip.address()));
     changes.extend(moved.cloned().map(Change::Drain));
     Ok(changes)
 }

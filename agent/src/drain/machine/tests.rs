@@ -4,7 +4,7 @@ use super::*;
 
 fn drain(stage: Stage, max_connections: u32) -> Drain {
     let vip = bgp::Prefix::try_from(std::net::IpAddr::from([203, 0, 113, 7])).unwrap();
-    Drain { vip, amphora: "me".into(), stage, since: 0, deadline: 60, timeout_s: 60, max_connections }
+    Drain { vip, amphora: "me".into(), own: true, stage, since: 0, deadline: 60, timeout_s: 60, max_connections }
 }
 
 const S: Duration = Duration::from_secs(1);

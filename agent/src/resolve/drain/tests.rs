@@ -5,7 +5,7 @@ use crate::{
     health::Gates,
     plan::{Address, Want, WantAnnounced},
     resolve::{Announcements, Policy, announced, kernel, tests as of},
-    state::{Change, Registration, VipMode},
+    state::{Change, Registration, Server, VipMode},
 };
 
 const VIP: &str = "203.0.113.7";
@@ -18,7 +18,7 @@ fn served() -> (Desired, Registration) {
 }
 
 fn drain(vip: Prefix, stage: Stage) -> Drain {
-    Drain { vip, amphora: "me".into(), stage, since: 0, deadline: 60, timeout_s: 60, max_connections: 0 }
+    Drain { vip, amphora: "me".into(), own: true, stage, since: 0, deadline: 60, timeout_s: 60, max_connections: 0 }
 }
 
 /// What the kernel and the speaker are to hold.
@@ -109,27 +109,42 @@ proptest! {
         let (mut desired, served) = served();
         let vip = served.vip;
         for call in calls {
+            let before = desired.clone();
             match call {
                 // What the calls refuse does not come here.
                 Call::Drain(_) if desired.plugs.is_empty() && desired.registrations.is_empty() => continue,
                 Call::Drain(stage) => {
                     let amphora = match desired.registrations.get(&vip).map(|r| r.server.clone()) {
-                        Some(crate::state::Server::Amphora(id)) if desired.plugs.is_empty() => id,
+                        Some(Server::Amphora(id)) => id,
                         _ => "me".to_owned(),
                     };
-                    desired.apply(Change::Drain(Drain { amphora, ..drain(vip, stage) }));
+                    let own = amphora == "me";
+                    desired.apply(Change::Drain(Drain { amphora, own, ..drain(vip, stage) }));
                 }
                 Call::Undrain => desired.apply(Change::Undrain(vip)),
                 Call::Plug => desired.apply(Change::Plug(Box::new(of::plug(VipMode::Anycast)))),
-                Call::Unplug => desired.apply(Change::Unplug(vip.address())),
+                Call::Unplug => {
+                    desired.apply(Change::Unplug(vip.address()));
+                    prop_assert!(desired.drains.values().all(|drain| !drain.own) || desired == before);
+                }
                 Call::Register(id) if desired.registrations.is_empty() => {
                     desired.apply(Change::Register(of::registration(id, VIP, "192.0.2.10")));
                 }
                 Call::Register(_) => continue,
                 Call::Unregister => desired.apply(Change::Unregister(vip)),
             }
-            prop_assert!(desired.drains.is_empty() || !desired.plugs.is_empty() || !desired.registrations.is_empty());
+            // What is being drained is there, and the amphora's that `undrain` names.
+            if let Some(drain) = desired.drains.get(&vip) {
+                let of = desired.registrations.get(&vip).map(|r| r.server.clone());
+                let plugged = || (drain.own && desired.plug_of(vip.address()).is_some()).then(|| "me".to_owned());
+                let of = of.or_else(|| plugged().map(Server::Amphora));
+                prop_assert_eq!(of, Some(Server::Amphora(drain.amphora.clone())));
+            }
             let (want, announced) = wanted(&desired, &served);
+            // Nothing but a drain of this amphora keeps a plugged VIP from being bound.
+            let drained = desired.drains.get(&vip).is_some_and(|d| d.own && d.stage == Stage::Drained);
+            let bound = !desired.plugs.is_empty() && !drained;
+            prop_assert_eq!(want.addresses.contains(&Address::vip(vip.address())), bound);
             if let Ok(announced) = announced {
                 prop_assert!(!announced.here || want.addresses.contains(&Address::vip(vip.address())));
                 prop_assert!(desired.draining(vip.address()).is_none_or(|stage| stage == Stage::Deprefer));

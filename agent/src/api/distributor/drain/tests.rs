@@ -77,6 +77,40 @@ fn the_same_call_again_changes_nothing_and_other_numbers_count_from_theirs() {
     assert_eq!((drain.stage, drain.since, drain.deadline, drain.max_connections), (Stage::Withdrawn, 1_020, 1_630, 5));
 }
 
+/// The text that says why a VIP is not announced names `undrain` with the id of the drain.
+#[test]
+fn what_is_being_drained_by_an_id_can_be_undrained_by_it_whatever_was_plugged_and_registered_since() {
+    let mut desired = desired();
+    let plug = desired.plugs.values().next().unwrap().clone();
+    let (vip, registration) = (prefix(VIP), desired.registrations[&prefix(OTHER)].clone());
+    let undrain = |amphora: &str, desired: &Desired| decide_undrain(amphora, Some(vip), desired, &policy()).unwrap();
+    let drained = |desired: &mut Desired| {
+        let drain = desired.drains[&vip].clone();
+        desired.apply(Change::Drain(state::Drain { stage: Stage::Drained, ..drain }));
+    };
+    // Its own registration outlives the plug; the next plug is a new one.
+    let own = Registration { vip, server: Server::Amphora("me".into()), ..registration.clone() };
+    desired.apply(Change::Register(own));
+    call("me", Some(VIP), NUMBERS, &mut desired).unwrap();
+    drained(&mut desired);
+    assert!(desired.is_drained(VIP.into()));
+    desired.apply(Change::Unplug(VIP.into()));
+    assert_eq!(undrain("me", &desired), []);
+    desired.apply(Change::Plug(Box::new(plug.clone())));
+    assert!(!desired.is_drained(VIP.into()));
+
+    // Another amphora's drain does not unbind what is plugged here, and ends with its registration.
+    desired.apply(Change::Unplug(VIP.into()));
+    desired.apply(Change::Register(Registration { vip, ..registration }));
+    call("other", Some(VIP), NUMBERS, &mut desired).unwrap();
+    drained(&mut desired);
+    desired.apply(Change::Plug(Box::new(plug)));
+    assert!(!desired.is_drained(VIP.into()));
+    assert_eq!(undrain("other", &desired), [Change::Undrain(vip)]);
+    desired.apply(Change::Unregister(vip));
+    assert_eq!((desired.draining(VIP.into()), undrain("me", &desired)), (None, vec![]));
+}
+
 #[test]
 fn undrain_forgets_what_it_is_asked_for_and_nothing_else() {
     let mut desired = desired();
