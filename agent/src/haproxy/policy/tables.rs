@@ -117,7 +117,7 @@ static BACKEND: &[Directive] = &[
     plain("timeout check|connect|server <time>"),
     plain("option httpchk <word> <word> [<word>]"),
     plain("option ssl-hello-chk|external-check|forwardfor|allbackups"),
-    plain("http-check send hdr Host <format>"),
+    plain("http-check send hdr Host <domain>"),
     plain("http-check expect rstatus <word>"),
     plain("external-check command /var/lib/octavia/ping-wrapper.sh"),
     plain("http-request set-header X-Forwarded-Port %[dst_port]"),
