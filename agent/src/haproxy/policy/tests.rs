@@ -53,7 +53,10 @@ fn with(section: char, line: &str) -> String {
 fn what_octavia_writes_passes() {
     assert_eq!(found(&with('G', "")), [""; 0]);
     assert_eq!(found(&with('G', "    tune.ssl.cachesize 5\r")), [""; 0]);
-    assert_eq!(found(&with('F', "    acl color req.hdr(X-Color) -m str #ff0000\n    acl c path_end -m reg #")), [""; 0]);
+    assert_eq!(
+        found(&with('F', "    acl color req.hdr(X-Color) -m str #ff0000\n    acl c path_end -m reg #")),
+        [""; 0]
+    );
     assert_eq!(found(&with('B', "    http-check send hdr Host a_b.example.com")), [""; 0]);
     let root = found(&with('G', "").replace("    user nobody\n", ""));
     assert_eq!(root, ["line 1, `global`: has no `user nobody`, without which haproxy stays root; add it"]);
