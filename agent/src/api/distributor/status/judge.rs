@@ -3,8 +3,9 @@
 use super::{AmphoraStatus, Certificate, HealthManager, Problem};
 use crate::speaker::PeerView;
 
-/// How long before its end a certificate is a matter for somebody: Octavia rotates amphorae's own 30 days before.
-const EXPIRING: u64 = 14 * 86_400;
+/// How long before its end a certificate is a matter for somebody, in seconds: Octavia's housekeeping looks each hour for
+/// those with 14 days left (`[house_keeping] cert_expiry_buffer`) and replaces them, so one with half of that was forgotten.
+const EXPIRING: u64 = 7 * 86_400;
 
 /// Each thing that is not as it should be.
 pub(super) fn problems(status: &AmphoraStatus, now: u64) -> Vec<Problem> {
