@@ -175,8 +175,8 @@ impl Asked {
     }
 
     fn own_id(&self) -> Result<String, Failed> {
-        let status = self.client.get("/1.0/distributor/status")?;
-        status["amphora_id"].as_str().map(str::to_owned).ok_or(Failed::NoId)
+        let own = self.client.get("/1.0/distributor/amphora")?;
+        own["amphora_id"].as_str().map(str::to_owned).ok_or(Failed::NoId)
     }
 
     fn register(&self, register: Register) -> Result<bool, Failed> {
