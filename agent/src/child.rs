@@ -4,7 +4,7 @@
 
 use std::{
     fs::{File, Permissions},
-    io::{self, Read as _, Seek as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -17,7 +17,7 @@ use nix::sys::{
     signal::{Signal, killpg},
 };
 
-/// How much of what it says is kept, in bytes.
+/// How much of what it says is kept where nothing else is asked for, in bytes.
 const KEPT: u64 = 256 * 1024;
 /// How often it is looked at. What is run here takes milliseconds.
 const LOOK: Duration = Duration::from_millis(2);
@@ -29,16 +29,42 @@ pub struct Ended {
     pub status: ExitStatus,
     /// What it said on both outputs, as far as it is text.
     pub text: String,
+    /// How much of that was not kept, in bytes.
+    pub left_out: u64,
 }
 
-/// Runs `command` in the namespace, or in the agent's own, with `input` as its standard input.
+/// Which part is kept of what a program says, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The first so many.
+    First(u64),
+    /// The last so many, from a line's beginning on: a log's news are at its end.
+    Last(u64),
+}
+
+/// Runs `command` in the namespace, or in the agent's own, with `input` as its standard input. The first 256 KiB of what it
+/// says are kept.
+///
+/// # Errors
+/// As [`run_keeping`].
+pub fn run(command: &mut Command, inside: Option<&Namespace>, input: &[u8], within: Duration) -> io::Result<Ended> {
+    run_keeping(Keep::First(KEPT), command, inside, input, within)
+}
+
+/// As [`run`], with the part that shall be kept.
 ///
 /// # Errors
 /// The system's, where it cannot be started; [`io::ErrorKind::TimedOut`] where it did not end `within` that time: then it
 /// and what it has started are killed.
-pub fn run(command: &mut Command, inside: Option<&Namespace>, input: &[u8], within: Duration) -> io::Result<Ended> {
+pub fn run_keeping(
+    keep: Keep,
+    command: &mut Command,
+    inside: Option<&Namespace>,
+    input: &[u8],
+    within: Duration,
+) -> io::Result<Ended> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut said = memory("said")?;
+    let said = memory("said")?;
     let mut asked = memory("asked")?;
     io::Write::write_all(&mut asked, input)?;
     asked.rewind()?;
@@ -55,10 +81,24 @@ pub fn run(command: &mut Command, inside: Option<&Namespace>, input: &[u8], with
         let text = format!("{program} did not end within {} s and was killed", within.as_secs_f32());
         io::Error::new(io::ErrorKind::TimedOut, text)
     })?;
-    said.rewind()?;
+    let (text, left_out) = kept(said, keep)?;
+    Ok(Ended { status, text, left_out })
+}
+
+/// That part of a file, and how many bytes are not in it.
+fn kept(mut file: File, keep: Keep) -> io::Result<(String, u64)> {
+    let length = file.metadata()?.len();
+    let (begin, most) = match keep {
+        Keep::First(most) => (0, most),
+        Keep::Last(most) => (length.saturating_sub(most), most),
+    };
+    file.seek(SeekFrom::Start(begin))?;
     let mut bytes = Vec::new();
-    said.take(KEPT).read_to_end(&mut bytes)?;
-    Ok(Ended { status, text: String::from_utf8_lossy(&bytes).into_owned() })
+    file.take(most).read_to_end(&mut bytes)?;
+    let in_a_line = bytes.iter().position(|byte| *byte == b'\n').filter(|_| begin > 0).map_or(0, |at| at + 1);
+    bytes.drain(..in_a_line);
+    let left_out = length.saturating_sub(bytes.len() as u64);
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), left_out))
 }
 
 fn memory(name: &str) -> io::Result<File> {
@@ -102,7 +142,19 @@ mod tests {
     fn output_is_bounded_and_does_not_block_it() {
         let ended = sh("head -c 1000000 /dev/zero", b"", Duration::from_mins(1)).unwrap();
         assert!(ended.status.success());
-        assert_eq!(ended.text.len() as u64, KEPT);
+        assert_eq!((ended.text.len() as u64, ended.left_out), (KEPT, 1_000_000 - KEPT));
+    }
+
+    #[test]
+    fn of_a_log_the_end_is_kept_from_a_lines_beginning_on() {
+        let last = |most| {
+            let mut command = Command::new("seq");
+            let ended = run_keeping(Keep::Last(most), command.arg("1000"), None, b"", Duration::from_mins(1)).unwrap();
+            (ended.text, ended.left_out)
+        };
+        assert_eq!(last(12), ("999\n1000\n".to_owned(), 3_884));
+        let (all, left_out) = last(10_000);
+        assert!(all.starts_with("1\n2\n") && left_out == 0, "{left_out}");
     }
 
     #[test]

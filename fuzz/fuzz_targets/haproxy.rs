@@ -15,6 +15,16 @@ const FOREIGN: [&str; 12] = [
     "stats-file", "unix-bind",
 ];
 
+/// What haproxy would read as the expression that begins a text: `]` is plain between parentheses.
+fn expression(text: &str) -> &str {
+    let mut inside = false;
+    let end = text.find(|c| {
+        inside = if inside { c != ')' } else { c == '(' };
+        c == ']' && !inside
+    });
+    &text[..end.unwrap_or(text.len())]
+}
+
 fuzz_target!(|text: &str| {
     let lb = LbId::new("lb").expect("an id");
     let vips: [IpAddr; 1] = ["203.0.113.7".parse().expect("an address")];
@@ -24,6 +34,13 @@ fuzz_target!(|text: &str| {
             let words = words(line).expect("it has passed");
             let first = words.first().map(String::as_str).unwrap_or_default();
             assert!(!FOREIGN.contains(&first), "{line:?}");
+            if ["log-format", "redirect"].contains(&first) {
+                let format = words.join(" ").replace("%%", "");
+                for expression in format.split("%[").skip(1).map(expression) {
+                    assert!(!["map", "lua.", "env("].iter().any(|name| expression.contains(name)), "{line:?}");
+                }
+            }
+            assert!(first != "http-check" || !words.iter().any(|word| word.contains('%')), "{line:?}");
             assert!(!words.iter().any(|word| word.starts_with("unix@")) || ["acl", "option"].contains(&first), "{line:?}");
         }
     }

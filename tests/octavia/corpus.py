@@ -21,7 +21,7 @@ from octavia_lib.common import constants as lib  # noqa: E402
 CONF = config.cfg.CONF
 DONE = {"provisioning_status": c.ACTIVE}
 VALUES = ["/a", "/with space", "back\\slash", "^/api/v[0-9]+/.*$", "$HOME", "a%20b", "ü", "*.example.com", "a{2}", "(x|y)",
-          "%[src]", '"quoted"', "a'b", "x#y", "-i", "a,b", "\\.(jpg|png)$"]
+          "%[src]", '"quoted"', "a'b", "x#y", "#x", "-i", "a,b", "\\.(jpg|png)$"]
 HEADERS = ["X-Id", "x_y.z", "X!$%&*+^`|~-1"]
 URLS = ["http://www.example.com/", "https://[2001:db8::1]:8443/a?b=c&d=e", "http://h/it's", "http://h/a#b", "http://h/%41"]
 VERSIONS = [lib.SSL_VERSION_3, lib.TLS_VERSION_1, lib.TLS_VERSION_1_1, lib.TLS_VERSION_1_2, lib.TLS_VERSION_1_3]

@@ -209,6 +209,7 @@ fn routes() -> OpenApiRouter<Calls> {
         .routes(routes!(distributor::drain::undrain))
         .routes(routes!(distributor::vips::list, distributor::vips::register))
         .routes(routes!(distributor::vips::unregister))
+        .routes(routes!(distributor::own::own))
         .routes(routes!(distributor::peers::list))
         .routes(routes!(distributor::why::why))
         .routes(routes!(distributor::status::status))

@@ -126,7 +126,7 @@ fn split(line: &str) -> Result<(&str, &str), &'static str> {
 }
 
 /// One pair of equal quotes goes; a lone quote is a pair with itself, as oslo.config has it.
-fn unquote(value: &str) -> &str {
+pub(super) fn unquote(value: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = value.strip_prefix(quote) {
             if inner.is_empty() {

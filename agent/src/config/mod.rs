@@ -14,11 +14,13 @@ mod password;
 mod print;
 mod problem;
 mod reader;
+mod secrets;
 mod sources;
 mod types;
 mod upstream;
 
 pub use problem::{Place, Problem};
+pub use secrets::secrets;
 pub use sources::{Flag, Sources};
 pub use types::{
     Announce, Api, Bgp, Config, Controller, Distributor, Gates, HaproxyPolicy, Heartbeat, LastResort, Logging, Paths,

@@ -68,6 +68,16 @@ impl Sources {
         files.next().expect("there is the default where none was named")
     }
 
+    /// What there is of the files, in the order they are read. What cannot be read is not missed.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let files = self.read.iter().flat_map(|(flag, _)| match flag {
+            Flag::File(path) => vec![path.clone()],
+            Flag::Directory(path) => configuration_files(path).unwrap_or_default(),
+        });
+        let bytes = files.filter_map(|path| read_bounded(&path, MAX_FILE).ok());
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+
     /// Reads everything; `main` instead of what is in the main file.
     pub(super) fn read(&self, main: Option<&[u8]>) -> Result<Document, Vec<Problem>> {
         let (mut document, mut problems) = (Document::default(), Vec::new());

@@ -1,12 +1,13 @@
 //! `support-bundle`: all that helps to find a fault, in one file that may be sent to somebody else.
 //!
 //! What goes in is named here, file by file; nothing is swept up from a directory. No secret is meant to be in any of it,
-//! and what the configuration calls one is blotted out all the same.
+//! and what the configuration calls one is blotted out all the same, also where it is not usable as a configuration.
 
 use std::{
-    fs::OpenOptions,
+    ffi::{OsStr, OsString},
+    fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -16,10 +17,11 @@ use hyper::Method;
 use netns::Namespace;
 use serde_json::Value;
 
-use super::{Failed, client::Client, show::cell, tar::Archive};
+use super::{Failed, client::Client, complain, show::cell, tar::Archive};
 use crate::{
-    child, clock,
-    config::{Config, Sources},
+    child::{self, Keep},
+    clock,
+    config::{Flag, Sources, secrets},
     kernel::NAMESPACE,
     programs,
 };
@@ -68,6 +70,10 @@ const SPEAKER_LOG: &str = "tail -n 500 /var/log/gobgpd.log";
 
 /// For one program.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Of what one program says, in bytes: ten times what a thousand long lines are.
+const KEPT: u64 = 4 << 20;
+/// All files are in it: short, and the same in every bundle, so that every name has room.
+const FOLDER: &str = "amphora-support";
 /// A shorter secret is not looked for: it is in every other word.
 const SHORTEST: usize = 4;
 
@@ -76,49 +82,54 @@ pub(super) fn write(client: &Client, file: Option<PathBuf>) -> Result<bool, Fail
     let now = clock::now();
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     let time: String = clock::rfc3339(now).chars().filter(char::is_ascii_digit).collect();
-    let name = format!("amphora-support-{host}-{time}");
-    let file = file.unwrap_or_else(|| format!("{name}.tar.gz").into());
+    let file = file.unwrap_or_else(|| format!("{FOLDER}-{host}-{time}.tar.gz").into());
     let unwritten = |error| Failed::Bundle { file: file.clone(), error };
     // First, so that nobody waits for what cannot be stored.
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file).map_err(unwritten)?;
 
-    let mut bundle = Bundle { archive: Archive::default(), name, now, secrets: secrets(), missing: Vec::new() };
+    let flags = client.agent().map(|pid| flags_of(&Path::new("/proc").join(pid.to_string()))).unwrap_or_default();
+    let mut bundle = Bundle {
+        archive: Archive::default(),
+        now,
+        secrets: looked_for(secrets(&Sources::new(flags.clone(), Path::new("/etc/octavia")))),
+        missing: Vec::new(),
+    };
+    let all = Keep::First(KEPT);
     bundle.agent(client);
-    bundle.program("configuration.ini", &mut own("--print-effective-config"), None);
-    bundle.program("configuration-check.txt", &mut own("--check-config"), None);
+    bundle.program("configuration.ini", &mut own("--print-effective-config", &flags), None, all);
+    bundle.program("configuration-check.txt", &mut own("--check-config", &flags), None, all);
     for (name, line) in MACHINE {
-        bundle.program(name, &mut command(line), None);
+        bundle.program(name, &mut command(line), None, all);
     }
     for (name, line) in KERNEL {
-        bundle.program(&format!("outside/{name}"), &mut command(line), None);
+        bundle.program(&format!("outside/{name}"), &mut command(line), None, all);
     }
     match Namespace::find(NAMESPACE) {
         Ok(Some(inside)) => {
             for (name, line) in KERNEL {
-                bundle.program(&format!("{NAMESPACE}/{name}"), &mut command(line), Some(&inside));
+                bundle.program(&format!("{NAMESPACE}/{name}"), &mut command(line), Some(&inside), all);
             }
         }
         Ok(None) => bundle.missing.push(format!("there is no namespace {NAMESPACE}")),
         Err(error) => bundle.missing.push(format!("namespace {NAMESPACE}: {error}")),
     }
     if Path::new("/run/systemd/journal").exists() {
-        bundle.program("journal.txt", &mut command(JOURNAL), None);
+        bundle.program("journal.txt", &mut command(JOURNAL), None, Keep::Last(KEPT));
     }
     if Path::new("/var/log/gobgpd.log").exists() {
-        bundle.program("gobgpd.log", &mut command(SPEAKER_LOG), None);
+        bundle.program("gobgpd.log", &mut command(SPEAKER_LOG), None, Keep::Last(KEPT));
     }
     let (bytes, missing) = bundle.end();
     out.write_all(&bytes).and_then(|()| out.sync_all()).map_err(unwritten)?;
     for what in &missing {
-        eprintln!("amphoractl: missing from the bundle: {what}");
+        complain(format_args!("missing from the bundle: {what}"));
     }
-    super::print(format!("{}\n", file.display()).as_bytes())?;
+    super::print(format!("{}\n", file.display()).as_bytes())?; // it is there, whoever reads that
     Ok(!missing.is_empty())
 }
 
 struct Bundle {
     archive: Archive,
-    name: String,
     now: u64,
     secrets: Vec<String>,
     missing: Vec<String>,
@@ -127,7 +138,9 @@ struct Bundle {
 impl Bundle {
     fn add(&mut self, name: &str, text: &str) {
         let text = blotted(text, &self.secrets);
-        self.archive.add(&format!("{}/{name}", self.name), text.as_bytes(), self.now);
+        if let Err(error) = self.archive.add(&format!("{FOLDER}/{name}"), text.as_bytes(), self.now) {
+            self.missing.push(format!("{name}: {error}"));
+        }
     }
 
     /// What the agent says of itself.
@@ -156,10 +169,15 @@ impl Bundle {
     }
 
     /// What a program prints, as far as it is there.
-    fn program(&mut self, name: &str, command: &mut Command, inside: Option<&Namespace>) {
-        match child::run(command, inside, b"", PATIENCE) {
-            Ok(ended) if ended.status.success() => self.add(name, &ended.text),
-            Ok(ended) => self.add(name, &format!("{}\n({})\n", ended.text, ended.status)),
+    fn program(&mut self, name: &str, command: &mut Command, inside: Option<&Namespace>, keep: Keep) {
+        match child::run_keeping(keep, command, inside, b"", PATIENCE) {
+            Ok(child::Ended { status, text, left_out }) => {
+                if left_out > 0 {
+                    let which = if matches!(keep, Keep::Last(_)) { "first" } else { "last" };
+                    self.missing.push(format!("{name}: its {which} {left_out} bytes"));
+                }
+                self.add(name, &if status.success() { text } else { format!("{text}\n({status})\n") });
+            }
             // No keepalived is no fault of an amphora that has no use for it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.add(name, &format!("{error}\n")),
             Err(error) => self.missing.push(format!("{name}: {error}")),
@@ -182,11 +200,39 @@ fn readable(bytes: &[u8]) -> String {
     }
 }
 
-/// This very program as the agent.
-fn own(flag: &str) -> Command {
+/// This very program as the agent, on the same files.
+fn own(task: &str, flags: &[Flag]) -> Command {
     let mut agent = Command::new(programs::own_path());
-    agent.arg0("amphora-agent").arg(flag);
+    agent.arg0("amphora-agent").arg(task);
+    for flag in flags {
+        match flag {
+            Flag::File(path) => agent.arg("--config-file").arg(path),
+            Flag::Directory(path) => agent.arg("--config-dir").arg(path),
+        };
+    }
     agent
+}
+
+/// The files that a running agent was told to read, by its directory below /proc. None where it was told of none, or is not
+/// in our sight: then they are the default ones.
+fn flags_of(process: &Path) -> Vec<Flag> {
+    let line = fs::read(process.join("cmdline")).unwrap_or_default();
+    let at = fs::read_link(process.join("cwd")).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == 0).skip(1).map(|word| OsStr::from_bytes(word).to_owned());
+    let mut flags = Vec::new();
+    while let Some(word) = words.next() {
+        let (name, value) = match word.as_bytes().iter().position(|byte| *byte == b'=') {
+            Some(end) => (&word.as_bytes()[..end], Some(OsStr::from_bytes(&word.as_bytes()[end + 1..]).to_owned())),
+            None => (word.as_bytes(), None),
+        };
+        let mut path = || value.clone().or_else(|| words.next()).map(|value: OsString| at.join(value));
+        match name {
+            b"--config-file" => flags.extend(path().map(Flag::File)),
+            b"--config-dir" => flags.extend(path().map(Flag::Directory)),
+            _ => {}
+        }
+    }
+    flags
 }
 
 /// A line of words without quotes.
@@ -197,13 +243,15 @@ fn command(line: &str) -> Command {
     command
 }
 
-/// What the configuration calls a secret; nothing where it cannot be read, for then the agent has none either.
-fn secrets() -> Vec<String> {
-    let Ok(config) = Config::load(&Sources::new(Vec::new(), Path::new("/etc/octavia"))) else { return Vec::new() };
-    let passwords = config.bgp.iter().flat_map(|bgp| &bgp.peers).filter_map(|peer| peer.peer.password.as_ref());
-    let passwords = passwords.map(|password| password.reveal().to_owned());
-    let key = config.heartbeat.key.as_ref().map(|key| key.reveal().to_owned());
-    passwords.chain(key).filter(|secret| secret.len() >= SHORTEST).collect()
+/// In each form that they have in a text: as they are, and as a string of JSON's. Too short a one is in every other word.
+fn looked_for(secrets: Vec<String>) -> Vec<String> {
+    let long = secrets.into_iter().filter(|secret| secret.len() >= SHORTEST);
+    long.flat_map(|secret| {
+        let json = Value::from(secret.as_str()).to_string();
+        let json = json.trim_start_matches('"').strip_suffix('"').unwrap_or_default().to_owned();
+        if json == secret { vec![secret] } else { vec![json, secret] }
+    })
+    .collect()
 }
 
 /// Without the secrets, and without the inside of a private key.
@@ -230,5 +278,29 @@ mod tests {
         let left = blotted(text, &secrets);
         assert_eq!(left, "a ***=***\n(a private key) -----END EC PRIVATE KEY-----\nb\n");
         assert_eq!(blotted("-----BEGIN PRIVATE KEY-----\nAAAA", &[]), "(a private key) ");
+    }
+
+    #[test]
+    fn a_secret_is_blotted_out_in_json_too_and_when_the_configuration_is_broken() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.conf");
+        let text = "[health_manager]\nheartbeat_key = ca\\na\"ry\n[distributor]\nvip_mode = sideways\n";
+        fs::write(&file, text).unwrap();
+        let sources = Sources::new(vec![Flag::File(file)], directory.path());
+        let json = serde_json::json!({ "log": "key ca\\na\"ry." }).to_string();
+        let left = blotted(&format!("{text}{json}"), &looked_for(secrets(&sources)));
+        assert!(left.contains("heartbeat_key = ***\n") && left.ends_with(r#"{"log":"key ***."}"#), "{left}");
+        assert_eq!(looked_for(vec!["abc".to_owned(), "\"abc".to_owned()]), ["\\\"abc", "\"abc"]);
+    }
+
+    #[test]
+    fn the_files_are_those_of_the_agent_that_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let line = b"amphora-agent\0--config-file\0/a\0--check\0--config-dir=d\0--config-file\0";
+        fs::write(directory.path().join("cmdline"), line).unwrap();
+        std::os::unix::fs::symlink("/at", directory.path().join("cwd")).unwrap();
+        let flags = [Flag::File("/a".into()), Flag::Directory("/at/d".into())];
+        assert_eq!(flags_of(directory.path())[..2], flags);
+        assert_eq!(flags_of(Path::new("/no/such")), []);
     }
 }

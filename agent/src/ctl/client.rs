@@ -97,6 +97,12 @@ impl Client {
         self.runtime.block_on(async { timeout(PATIENCE, exchange).await }).unwrap_or(Err(CallError::Silent))
     }
 
+    /// Which process it is; `None` where it does not run, or nobody can see it from here.
+    pub(super) fn agent(&self) -> Option<i32> {
+        let connected = self.runtime.block_on(UnixStream::connect(&self.socket));
+        connected.ok()?.peer_cred().ok()?.pid().filter(|pid| *pid > 0)
+    }
+
     fn closed(&self, error: io::Error) -> CallError {
         let socket = self.socket.clone();
         match error.kind() {

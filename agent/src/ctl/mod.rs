@@ -65,10 +65,8 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     match run(parsed) {
         Ok(false) => ExitCode::SUCCESS,
         Ok(true) => ExitCode::from(DEGRADED),
-        // Who reads it has enough.
-        Err(Failed::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("amphoractl: {error}");
+            complain(format_args!("{error}"));
             ExitCode::from(FAILED)
         }
     }
@@ -109,9 +107,9 @@ fn run(Arguments { socket, output, command }: Arguments) -> Result<bool, Failed>
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "amphoractl", &mut script);
-            print(&script).map(|()| false)
+            print(&script).map(|_| false)
         }
-        Command::Man => print(man::page(&Arguments::command()).as_bytes()).map(|()| false),
+        Command::Man => print(man::page(&Arguments::command()).as_bytes()).map(|_| false),
     }
 }
 
@@ -139,18 +137,27 @@ impl Asked {
     ) -> Result<bool, Failed> {
         let Some(seconds) = watch else {
             let page = self.page(&ask(&self.client)?, &page);
-            return print(page.text.as_bytes()).map(|()| page.degraded);
+            return print(page.text.as_bytes()).map(|_| page.degraded);
         };
-        // On a terminal each page replaces the one before (ECMA-48: CUP, ED); elsewhere they follow one another.
-        let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+        // JSON stays JSON. For people each page on a terminal replaces the one before (ECMA-48: CUP, ED); elsewhere they
+        // follow one another.
+        let json = self.output == Output::Json;
+        let clear = if !json && io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
         loop {
             // An agent that is restarted is back in a moment.
-            let text = match ask(&self.client) {
-                Ok(said) => self.page(&said, &page).text,
-                Err(error) => format!("amphoractl: {error}\n"),
+            let page = match ask(&self.client) {
+                Ok(said) => self.page(&said, &page),
+                Err(error) if json => {
+                    complain(format_args!("{error}"));
+                    Page { text: String::new(), degraded: true }
+                }
+                Err(error) => Page { text: format!("amphoractl: {error}\n"), degraded: true },
             };
-            let heading = if self.output == Output::Json { String::new() } else { clock::rfc3339(clock::now()) + "\n" };
-            print(format!("{clear}{heading}{text}\n").as_bytes())?;
+            let text =
+                if json { page.text } else { format!("{clear}{}\n{}\n", clock::rfc3339(clock::now()), page.text) };
+            if !print(text.as_bytes())? {
+                return Ok(page.degraded);
+            }
             std::thread::sleep(Duration::from_secs(seconds.into()));
         }
     }
@@ -158,7 +165,7 @@ impl Asked {
     fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<bool, Failed> {
         let answer = self.client.call(method, path, body)?;
         let page = self.page(&answer, show::done);
-        print(page.text.as_bytes()).map(|()| page.degraded)
+        print(page.text.as_bytes()).map(|_| page.degraded)
     }
 
     /// The path of an amphora, of this one where none is named.
@@ -168,8 +175,8 @@ impl Asked {
     }
 
     fn own_id(&self) -> Result<String, Failed> {
-        let status = self.client.get("/1.0/distributor/status")?;
-        status["amphora_id"].as_str().map(str::to_owned).ok_or(Failed::NoId)
+        let own = self.client.get("/1.0/distributor/amphora")?;
+        own["amphora_id"].as_str().map(str::to_owned).ok_or(Failed::NoId)
     }
 
     fn register(&self, register: Register) -> Result<bool, Failed> {
@@ -225,9 +232,19 @@ fn check_config(files: &[PathBuf], directories: &[PathBuf]) -> Result<bool, Fail
     if checked.success() { Ok(false) } else { Err(Failed::Config) }
 }
 
-fn print(text: &[u8]) -> Result<(), Failed> {
+/// Whether somebody reads on. Who has closed the pipe has enough, which is no failure.
+fn print(text: &[u8]) -> Result<bool, Failed> {
     let mut out = io::stdout().lock();
-    out.write_all(text).and_then(|()| out.flush()).map_err(Failed::Write)
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failed::Write(error)),
+    }
+}
+
+/// To standard error; the exit code says it too where that is closed.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "amphoractl: {what}");
 }
 
 /// A query of those that have a value.

@@ -157,9 +157,8 @@ pub(super) fn routes(routes: &Value) -> Page {
         });
         table.row(&row);
     }
-    let well = |route: &Value| route["operating_status"] == "ONLINE" || route["drain"].is_object();
-    let (all, good) = count(routes, well);
-    Page { text: table.render("no amphora has a route here"), degraded: good < all }
+    let (_, degraded) = count(routes, |route| route["degraded"] == true);
+    Page { text: table.render("no amphora has a route here"), degraded: degraded > 0 }
 }
 
 fn draining(drain: &Value) -> String {
@@ -213,8 +212,7 @@ pub(super) fn why(why: &Value) -> Page {
         text.push('\n');
         text.push_str(&table.render(""));
     }
-    let drained = route["drain"].is_object();
-    Page { text, degraded: (!announced || reason.is_some()) && !drained }
+    Page { text, degraded: why["degraded"] == true }
 }
 
 /// The answer of a call that changes something: its fields, or for a route its row.

@@ -7,16 +7,27 @@ const BLOCK: usize = 512;
 /// zlib's default level.
 const LEVEL: u8 = 6;
 
+/// The longest name ustar has room for in the field of that name, in bytes.
+const NAME: usize = 100;
+
+/// A name that does not fit: a part of it would be another file's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the name is longer than {NAME} bytes")]
+pub(super) struct TooLong;
+
 /// The archive being made.
 #[derive(Debug, Default)]
 pub(super) struct Archive(Vec<u8>);
 
 impl Archive {
-    /// Adds a file of mode 0600 and root's; `name` has at most 100 bytes.
-    pub(super) fn add(&mut self, name: &str, contents: &[u8], modified: u64) {
+    /// Adds a file of mode 0600 and root's.
+    pub(super) fn add(&mut self, name: &str, contents: &[u8], modified: u64) -> Result<(), TooLong> {
+        if name.len() > NAME {
+            return Err(TooLong);
+        }
         let mut header = [0; BLOCK];
         let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
-        put(0, &name.as_bytes()[..name.len().min(100)]);
+        put(0, name.as_bytes());
         put(100, b"0000600\0");
         put(108, b"0000000\0");
         put(116, b"0000000\0");
@@ -32,6 +43,7 @@ impl Archive {
         self.0.extend_from_slice(&header);
         self.0.extend_from_slice(contents);
         self.0.resize(self.0.len().next_multiple_of(BLOCK), 0);
+        Ok(())
     }
 
     /// The whole, compressed.
@@ -57,13 +69,17 @@ mod tests {
     fn tar_reads_it() {
         let directory = tempfile::tempdir().unwrap();
         let mut archive = Archive::default();
-        archive.add("b/one", b"first\n", 1_700_000_000);
-        archive.add("b/empty", b"", 0);
-        archive.add("b/two", &[b'x'; 1_024], 1);
+        let longest = format!("b/{}", "n".repeat(NAME - 2));
+        archive.add("b/one", b"first\n", 1_700_000_000).unwrap();
+        archive.add("b/empty", b"", 0).unwrap();
+        archive.add("b/two", &[b'x'; 1_024], 1).unwrap();
+        archive.add(&longest, b"whole", 1).unwrap();
+        assert_eq!(archive.add(&format!("{longest}n"), b"cut", 1), Err(TooLong));
         std::fs::write(directory.path().join("b.tar.gz"), archive.gzip()).unwrap();
         let done = Command::new("tar").current_dir(&directory).args(["-xzpf", "b.tar.gz"]).output().unwrap();
         assert!(done.status.success() && done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
         let read = |name| std::fs::read(directory.path().join("b").join(name)).unwrap();
         assert_eq!((read("one"), read("empty"), read("two")), (b"first\n".to_vec(), vec![], vec![b'x'; 1_024]));
+        assert_eq!(read(&longest[2..]), b"whole");
     }
 }

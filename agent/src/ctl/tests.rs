@@ -71,7 +71,7 @@ fn a_page_says_what_is_degraded_and_the_fix() {
 fn why_names_the_gate_that_is_closed() {
     let gate = |name: &str, open: bool| json!({"gate": name, "open": open, "since": 1, "evidence": "seen"});
     let said = json!({
-        "vip_ip": "203.0.113.7", "announced": false, "reason": "listener: closed", "verdict": "withdraw",
+        "vip_ip": "203.0.113.7", "announced": false, "degraded": true, "reason": "listener: closed", "verdict": "withdraw",
         "gates": [gate("process", true), gate("listener", false)],
     });
     let page = show::why(&said);
@@ -82,12 +82,15 @@ fn why_names_the_gate_that_is_closed() {
     );
     assert!(page.text.contains("process   open    1970-01-01T00:00:01Z ("), "{}", page.text);
     assert!(page.text.contains("listener  CLOSED  "), "{}", page.text);
+    // Nobody wants it announced: the agent says so, and nothing is made of the reason here.
+    let said = json!({"vip_ip": "203.0.113.7", "announced": false, "degraded": false, "reason": "never announced"});
+    assert!(!show::why(&said).degraded);
 }
 
 #[test]
 fn a_route_that_is_drained_says_how_far_it_is_and_is_not_degraded() {
     let drain = json!({"stage": "withdrawn", "since": "S", "deadline": "D", "connections": 3, "max_connections": 0, "timeout_s": 60});
-    let route = json!({"amphora_id": "a", "vip_ip": "203.0.113.7", "operating_status": "OFFLINE", "drain": drain});
+    let route = json!({"amphora_id": "a", "vip_ip": "203.0.113.7", "operating_status": "OFFLINE", "degraded": false, "drain": drain});
     let page = show::routes(&json!([route]));
     assert!(!page.degraded, "{}", page.text);
     assert!(
@@ -95,5 +98,5 @@ fn a_route_that_is_drained_says_how_far_it_is_and_is_not_degraded() {
         "{}",
         page.text
     );
-    assert!(show::routes(&json!([{"operating_status": "OFFLINE"}])).degraded);
+    assert!(show::routes(&json!([{"operating_status": "OFFLINE", "degraded": true}])).degraded);
 }

@@ -94,6 +94,7 @@ async fn an_older_release_can_take_over_once_nothing_is_drained() {
     let drain = crate::state::Drain {
         vip: registered.vip,
         amphora: "me".into(),
+        own: true,
         stage: crate::state::Stage::Deprefer,
         since: 0,
         deadline: 60,

@@ -77,8 +77,8 @@ pub struct PeerView {
     bfd: Option<BfdState>,
     /// We do not dial.
     passive: bool,
-    /// Routes sent to it.
-    advertised: u64,
+    /// Routes sent to it; null in the status where they would take long to count.
+    advertised: Option<u64>,
     /// NOTIFICATION messages from it; each ended a session.
     notifications_received: u64,
     /// NOTIFICATION messages to it.
@@ -87,6 +87,9 @@ pub struct PeerView {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
 }
+
+/// What the speaker says of its sessions, or why it does not.
+type Sessions = Result<Vec<Session>, String>;
 
 impl PeerView {
     /// The name in `[bgp_peer:NAME]`.
@@ -164,22 +167,46 @@ impl View {
     /// What it does while it announces `announced` prefixes, by one question that has its answer `within` that time, or has
     /// none.
     pub async fn observe(&self, announced: usize, within: Duration) -> Observed {
+        self.observed(&self.sessions(announced, within).await)
+    }
+
+    /// The same, and the sessions as [`View::peers`] has them. What is advertised is left out where it would take long
+    /// to count.
+    pub async fn look(&self, announced: usize, within: Duration) -> (Observed, Vec<PeerView>) {
+        let sessions = self.sessions(announced, within).await;
+        (self.observed(&sessions), self.shown(&sessions))
+    }
+
+    async fn sessions(&self, announced: usize, within: Duration) -> Sessions {
         let counted = announced.saturating_mul(Setup::now(&self.config).peers.len()) <= COUNTED;
         let asked = async {
-            let speaker = &self.live().ok()?.speaker;
-            if counted { speaker.sessions().await.ok() } else { speaker.sessions_uncounted().await.ok() }
-        };
-        let sessions = tokio::time::timeout(within, asked).await.ok().flatten();
-        let of = |peer: &bgp::Peer| {
-            let session = sessions.as_ref().and_then(|all| all.iter().find(|s| s.address == peer.address));
-            let mut session = session.cloned();
-            if let (Some(session), false) = (&mut session, counted) {
-                session.advertised_by_family.clear();
+            let speaker = &self.live()?.speaker;
+            let sessions = if counted { speaker.sessions().await } else { speaker.sessions_uncounted().await };
+            let mut sessions = sessions.map_err(|e| with_causes(&e))?;
+            if !counted {
+                sessions.iter_mut().for_each(|session| session.advertised_by_family.clear());
             }
+            Ok(sessions)
+        };
+        let late = |_| Err(format!("it did not answer within {} s", within.as_secs_f32()));
+        tokio::time::timeout(within, asked).await.unwrap_or_else(late)
+    }
+
+    fn observed(&self, sessions: &Sessions) -> Observed {
+        let of = |peer: &bgp::Peer| {
+            let session = sessions.iter().flatten().find(|s| s.address == peer.address).cloned();
             (peer.address, session, self.record.transitions(peer.address))
         };
         let peers = Setup::now(&self.config).peers.iter().map(of).collect();
-        Observed { up: sessions.is_some(), version: self.record.version(), peers }
+        Observed { up: sessions.is_ok(), version: self.record.version(), peers }
+    }
+
+    fn shown(&self, sessions: &Sessions) -> Vec<PeerView> {
+        let session = |peer: &bgp::Peer| match sessions {
+            Ok(sessions) => Ok(sessions.iter().find(|s| s.address == peer.address)),
+            Err(why) => Err(why.as_str()),
+        };
+        Setup::now(&self.config).peers.iter().map(|peer| shown(peer, session(peer))).collect()
     }
 
     /// What the speaker announces a VIP with; `None` where it does not, or cannot be asked.
@@ -191,11 +218,7 @@ impl View {
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.
     pub async fn peers(&self) -> Vec<PeerView> {
         let sessions = async { self.live()?.speaker.sessions().await.map_err(|e| with_causes(&e)) }.await;
-        let session = |peer: &bgp::Peer| match &sessions {
-            Ok(sessions) => Ok(sessions.iter().find(|s| s.address == peer.address)),
-            Err(why) => Err(why.as_str()),
-        };
-        Setup::now(&self.config).peers.iter().map(|peer| shown(peer, session(peer))).collect()
+        self.shown(&sessions)
     }
 }
 
@@ -228,7 +251,8 @@ fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
         },
         bfd: peer.bfd.map(|_| session.map_or(BfdState::Down, |s| s.bfd)),
         passive: peer.passive,
-        advertised: session.map_or(0, |s| s.advertised),
+        // While it is up there is a number for each family, unless they were not counted.
+        advertised: session.map_or(Some(0), |s| (!uncounted(s)).then_some(s.advertised)),
         notifications_received: session.map_or(0, |s| s.notifications_received),
         notifications_sent: session.map_or(0, |s| s.notifications_sent),
         last_error: (state != SessionState::Established).then(|| match found {
@@ -240,6 +264,10 @@ fn shown(peer: &bgp::Peer, found: Result<Option<&Session>, &str>) -> PeerView {
             Ok(Some(_)) => silence(peer),
         }),
     }
+}
+
+fn uncounted(session: &Session) -> bool {
+    session.state == SessionState::Established && session.advertised_by_family.is_empty()
 }
 
 /// A packet with a wrong TCP MD5 signature, without one, or from too far away is dropped by the kernel that gets it, so

@@ -42,7 +42,7 @@ fn a_registration_before_the_plug_is_pending_with_the_reason_and_becomes_active_
         let want = json!({
             "amphora_id": amphora.id(), "vip_ip": vip, "prefix": prefix, "nexthop_ip": hop, "peer_id": null,
             "origin": "api", "provisioning_status": "PENDING_CREATE", "operating_status": "OFFLINE",
-            "advertised_to": [],
+            "advertised_to": [], "degraded": true,
             "reason": reason,
         });
         assert_eq!(route, want);

@@ -5,6 +5,7 @@ pub mod check;
 pub mod decide;
 pub mod drain;
 mod notes;
+pub mod own;
 pub mod peers;
 pub mod query;
 pub mod route;

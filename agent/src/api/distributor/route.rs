@@ -15,7 +15,7 @@ use crate::{
     converge::Report,
     drain::still_bound,
     resolve,
-    state::{Registration, Server, Stage},
+    state::{Registration, Server, Stage, VipMode},
 };
 
 /// How far a registration has come.
@@ -66,6 +66,9 @@ pub struct Route {
     /// The peers it is sent to, read back from the speaker.
     #[schema(value_type = Vec<String>)]
     advertised_to: Vec<PeerId>,
+    /// It should be announced, and no peer is sent it. Not so while it is drained or unregistered, or where nobody wants it
+    /// announced: nothing listens on it, or its load balancer was stopped.
+    degraded: bool,
     /// What keeps it from being announced or heard by every peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -108,6 +111,7 @@ impl Route {
             provisioning_status: status,
             operating_status: OperatingStatus::Offline,
             advertised_to: Vec::new(),
+            degraded: status != ProvisioningStatus::PendingDelete,
             reason,
             drain: None,
         }
@@ -155,6 +159,11 @@ impl Route {
         self.drain.is_some()
     }
 
+    /// It should be announced, and no peer is sent it.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.degraded
+    }
+
     /// One that nobody registered.
     fn of_listener(mut self) -> Self {
         self.origin = "listener";
@@ -167,6 +176,7 @@ impl Route {
         let audience: Vec<&PeerId> =
             peers.iter().filter(|p| self.peer_id.as_ref().is_none_or(|only| only == *p)).collect();
         self.advertised_to = peers.iter().filter(hears).cloned().collect();
+        self.degraded &= self.drain.is_none() && self.advertised_to.is_empty();
         let deaf: Vec<&str> = audience.iter().filter(|p| !hears(p)).map(|p| p.as_str()).collect();
         self.operating_status = match deaf.len() {
             0 if !audience.is_empty() => OperatingStatus::Online,
@@ -181,24 +191,54 @@ impl Route {
     }
 }
 
+/// Whether a VIP of that `vip_mode`, null where it is not plugged here, should be announced and is not.
+pub(super) fn is_missing(route: Option<&Route>, mode: Option<VipMode>, gated: bool) -> bool {
+    route.map_or(gated && mode == Some(VipMode::Anycast), Route::is_degraded)
+}
+
+/// What the speaker announces and what it sends to each peer, or why it does not tell.
+pub(super) type Asked = Result<(BTreeSet<Prefix>, Advertised), String>;
+
+/// Asks the speaker, for one VIP or all.
+async fn asked(app: &App, vip: Option<IpAddr>) -> Asked {
+    let only = vip.and_then(|ip| Prefix::try_from(ip).ok());
+    match &app.speaker {
+        Some(view) => view.advertised(only).await,
+        None => Ok(Default::default()),
+    }
+}
+
 /// The routes of every registration that `wanted` is true for, read back from the speaker now.
 pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Registration) -> bool) -> Vec<Route> {
+    listed(app, vip, wanted, asked(app, vip).await)
+}
+
+/// All routes. A speaker that did not answer a moment ago, if that is `why`, is not asked again.
+pub(super) async fn all(app: &App, why: Option<String>) -> Vec<Route> {
+    let asked = match why {
+        Some(why) => Err(why),
+        None => asked(app, None).await,
+    };
+    listed(app, None, |_| true, asked)
+}
+
+fn listed(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Registration) -> bool, asked: Asked) -> Vec<Route> {
     let matches = |r: &&Registration| vip.is_none_or(|vip| r.vip.address() == vip) && wanted(r);
     let held: Vec<_> = app.owner.shared().read(|d| d.registrations.values().filter(matches).cloned().collect());
     let registered = |r: &&Registration| !held.iter().any(|other| other.vip == r.vip);
     let own: Vec<_> =
         app.progress.read(|report| report.own.values().filter(matches).filter(registered).cloned().collect());
     let leaving: Vec<_> = app.owner.shared().leaving(|l| l.values().filter(matches).cloned().collect());
-    let only = vip.and_then(|ip| Prefix::try_from(ip).ok());
-    let (announced, advertised, why) = match &app.speaker {
-        Some(view) => match view.advertised(only).await {
-            Ok((announced, advertised)) => (announced, advertised, None),
-            Err(why) => (BTreeSet::new(), Advertised::new(), Some(why)),
-        },
-        None => Default::default(),
+    let (announced, advertised, why) = match asked {
+        Ok((announced, advertised)) => (announced, advertised, None),
+        Err(why) => (BTreeSet::new(), Advertised::new(), Some(why)),
     };
     let gates = app.gates.borrow().clone();
-    let drains = app.owner.shared().read(|d| d.drains.clone());
+    let idle = |vip| gates.0.get(&vip).is_some_and(|judged| !judged.wanted);
+    let (drains, own_idle) = app.owner.shared().read(|d| {
+        let vips = d.plugs.values().flat_map(|plug| &plug.vips).map(|vip| vip.ip);
+        (d.drains.clone(), vips.filter(|vip| d.silenced || app.policy.gated && idle(*vip)).collect::<BTreeSet<_>>())
+    });
     app.progress.read(|report| {
         let registered = held.iter().map(|r| (r, Route::reported(r, report, &announced)));
         let of_listeners = own.iter().map(|r| (r, Route::reported(r, report, &announced).of_listener()));
@@ -208,6 +248,7 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
             }
             let drain = drains.get(&r.vip);
             route.drain = drain.map(|drain| drain::Progress::of(drain, &app.drains, report));
+            route.degraded &= !own_idle.contains(&r.vip.address());
             // Newer than what the last pass met.
             if !announced.contains(&r.vip) {
                 let drained = drain.filter(|drain| drain.stage != Stage::Deprefer);
@@ -226,4 +267,34 @@ pub(super) async fn list(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Regist
         });
         shown.chain(going).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration() -> Registration {
+        let [vip, hop] = ["203.0.113.7", "192.0.2.11"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let (vip, nexthop) = (vip.try_into().unwrap(), hop.try_into().unwrap());
+        Registration { server: Server::EndPoint, vip, nexthop, peer: None }
+    }
+
+    #[test]
+    fn a_route_is_degraded_while_it_should_be_announced_and_nobody_hears_it() {
+        let peers: Vec<PeerId> = ["a", "b"].map(|name| name.parse().unwrap()).to_vec();
+        let seen = |status, heard: &[PeerId]| {
+            let r = registration();
+            let advertised = heard.iter().map(|peer| (peer.clone(), BTreeSet::from([r.vip]))).collect();
+            Route::new(&r, status, None).with_peers(r.vip, &peers, &advertised)
+        };
+        assert!(seen(ProvisioningStatus::PendingCreate, &[]).degraded);
+        assert!(seen(ProvisioningStatus::Active, &[]).degraded);
+        assert!(!seen(ProvisioningStatus::Active, &peers[..1]).degraded, "its peer b is a matter of the sessions");
+        assert!(!seen(ProvisioningStatus::PendingDelete, &[]).degraded);
+        // Without a route: that of a VIP in another mode is never announced.
+        assert!(is_missing(None, Some(VipMode::Anycast), true));
+        for (mode, gated) in [(Some(VipMode::Interface), true), (Some(VipMode::Anycast), false), (None, true)] {
+            assert!(!is_missing(None, mode, gated), "{mode:?}");
+        }
+    }
 }

@@ -158,12 +158,14 @@ async fn look(app: &App) -> AmphoraStatus {
     let (config, freshness) = (app.running.current(), app.running.freshness());
     let expiry = app.metrics.tls.expiry();
     let certificate = |path: &Path, not_after| Certificate { path: path.to_owned(), not_after };
-    let (mut speaker, mut peers) = (None, Vec::new());
+    let (mut speaker, mut peers, mut silent) = (None, Vec::new(), None);
     if let (Some(view), Some(bgp)) = (&app.speaker, &config.bgp) {
-        let seen = view.observe(usize::MAX, SPEAKER).await; // what is sent is counted below
+        let announced = app.progress.read(|report| report.announced.len());
+        let (seen, sessions) = view.look(announced, SPEAKER).await;
         let version = seen.version.map(|(major, minor)| format!("{major}.{minor}"));
         speaker = Some(Speaker { up: seen.up, version, local_as: bgp.local_as.get() });
-        peers = view.peers().await;
+        peers = sessions;
+        silent = (!seen.up).then(|| "the speaker does not answer".to_owned());
     }
     let beats = app.metrics.heartbeats.status();
     let target = |(controller, tally): (_, crate::heartbeat::Tally)| HealthManager {
@@ -202,7 +204,7 @@ async fn look(app: &App) -> AmphoraStatus {
         },
         speaker,
         peers,
-        vips: vips::look(app).await,
+        vips: vips::look(app, silent).await,
         network: network(app),
         heartbeats: Heartbeats {
             expected: !config.heartbeat.controllers.is_empty(),

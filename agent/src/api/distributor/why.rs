@@ -79,6 +79,8 @@ pub struct Why {
     vip_ip: IpAddr,
     /// The speaker sends it to a peer.
     announced: bool,
+    /// It should be announced and no peer is sent it, as the route has it; so is a VIP that ought to have a route and has none.
+    degraded: bool,
     /// What the gates say; null where they have no say: `announce = api`, another amphora's, or another `vip_mode`.
     verdict: Option<Verdict>,
     /// Why it is not announced, or not heard by every peer, or as the last resort only; absent when all is well.
@@ -152,7 +154,8 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
         None => None,
     };
     let notes = notes::of(&app, vip, plug.as_ref()).await;
-    Ok(Json(Why { vip_ip: vip, announced, verdict, reason, gates, attributes, notes, route }))
+    let degraded = route::is_missing(route.as_ref(), mode, app.policy.gated);
+    Ok(Json(Why { vip_ip: vip, announced, degraded, verdict, reason, gates, attributes, notes, route }))
 }
 
 fn view(shown: Shown) -> GateView {

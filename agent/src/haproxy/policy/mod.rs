@@ -5,6 +5,7 @@
 //! directives before (LP#2162101, LP#2162103). So there is a list of what may stand there rather than of what may not:
 //! what it does not know, it does not pass. Lines are taken apart as haproxy does it, so no quote or escape hides a word.
 
+mod format;
 mod pattern;
 mod tables;
 mod words;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::Path};
 
-use super::Surroundings;
+use super::{Surroundings, format::is_format};
 
 /// Whether these are the words of a pattern, and no others.
 pub(super) fn matches(pattern: &[&str], words: &[String], around: &Surroundings<'_>) -> bool {
@@ -67,6 +67,8 @@ pub(super) fn is(class: &str, word: &str, around: &Surroundings<'_>) -> bool {
         "alpn" => of("-./,_"),
         "hsts" => is_hsts(word),
         "format" => is_format(word),
+        // `DOMAIN_NAME_REGEX` of `octavia/common/constants.py`. haproxy would take more for a log format.
+        "domain" => of("-_."),
         "address" => word.parse::<IpAddr>().is_ok(),
         "endpoint" => endpoint(word).is_some(),
         "peer" => endpoint(word).is_some_and(|ip| !ip.is_unspecified()),
@@ -96,31 +98,4 @@ fn is_hsts(word: &str) -> bool {
     let Some((age, others)) = word.strip_prefix("max-age=").and_then(|rest| rest.split_once(';')) else { return false };
     let others = others.strip_prefix(" includeSubDomains;").unwrap_or(others);
     !age.is_empty() && age.bytes().all(|b| b.is_ascii_digit()) && matches!(others, "" | " preload;")
-}
-
-/// A log format whose expressions look at the connection, and at nothing else: they may read files, run Lua and tell the
-/// environment.
-fn is_format(word: &str) -> bool {
-    let mut rest = word;
-    while let Some((_, after)) = rest.split_once('%') {
-        // `%%` is a percent sign; flags stand between `%` and the expression.
-        let body = after.strip_prefix('{').and_then(|flags| flags.split_once('}')).map_or(after, |(_, body)| body);
-        if let Some(expression) = body.strip_prefix('[') {
-            let Some((expression, others)) = expression.split_once(']') else { return false };
-            if !is_harmless(expression) {
-                return false;
-            }
-            rest = others;
-        } else {
-            rest = after.strip_prefix('%').unwrap_or(after);
-        }
-    }
-    true
-}
-
-fn is_harmless(expression: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ',' | '(' | ')' | ' ');
-    let foreign = ["lua.", "env", "map", "jwt_verify", "set-var", "set_var", "unset-var", "51d", "wurfl", "da-csv"];
-    let mut names = expression.split(['(', ')', ',', ' ']);
-    expression.chars().all(plain) && !names.any(|name| foreign.iter().any(|f| name.starts_with(f)))
 }

@@ -76,8 +76,9 @@ static FRONTEND: &[Directive] = &[
     plain("mode tcp|http"),
     plain("option httplog|tcplog|forwardfor"),
     plain("no log"),
+    // A value that begins with `#` is a comment for haproxy, which then has nothing to match.
     plain(
-        "acl <id> path|path_end|req.hdr(<token>)|req.cook(<token>)|ssl_c_s_dn(<token>) [-i] [-m reg|beg|end|sub|str] <word>",
+        "acl <id> path|path_end|req.hdr(<token>)|req.cook(<token>)|ssl_c_s_dn(<token>) [-i] [-m reg|beg|end|sub|str] [<word>]",
     ),
     plain("acl <id> ssl_c_used"),
     plain("acl <id> ssl_c_verify eq <number>"),
@@ -117,7 +118,7 @@ static BACKEND: &[Directive] = &[
     plain("timeout check|connect|server <time>"),
     plain("option httpchk <word> <word> [<word>]"),
     plain("option ssl-hello-chk|external-check|forwardfor|allbackups"),
-    plain("http-check send hdr Host <format>"),
+    plain("http-check send hdr Host <domain>"),
     plain("http-check expect rstatus <word>"),
     plain("external-check command /var/lib/octavia/ping-wrapper.sh"),
     plain("http-request set-header X-Forwarded-Port %[dst_port]"),

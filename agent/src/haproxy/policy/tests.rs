@@ -53,6 +53,11 @@ fn with(section: char, line: &str) -> String {
 fn what_octavia_writes_passes() {
     assert_eq!(found(&with('G', "")), [""; 0]);
     assert_eq!(found(&with('G', "    tune.ssl.cachesize 5\r")), [""; 0]);
+    assert_eq!(
+        found(&with('F', "    acl color req.hdr(X-Color) -m str #ff0000\n    acl c path_end -m reg #")),
+        [""; 0]
+    );
+    assert_eq!(found(&with('B', "    http-check send hdr Host a_b.example.com")), [""; 0]);
     let root = found(&with('G', "").replace("    user nobody\n", ""));
     assert_eq!(root, ["line 1, `global`: has no `user nobody`, without which haproxy stays root; add it"]);
 }
@@ -121,6 +126,10 @@ fn what_it_never_writes_is_named_with_its_line_and_the_fix() {
         ('F', "redirect location http://h/ code 302 if rule", "write it so"),
         ('F', "log-format %[src,map(/etc/shadow)]", "write it so"),
         ('F', "log-format %{+Q}[lua.x]", "write it so"),
+        ('F', "log-format %[str(a]),map(/etc/shadow)]", "write it so"),
+        ('F', "log-format %[hdr(a]),map(/etc/shadow)]", "write it so"),
+        ('F', "redirect location http://h/%[hdr(a]),map(/etc/shadow)] if rule", "write it so"),
+        ('F', "redirect prefix http://h/%\\x5bhdr(a]),lua.x]", "write it so"),
         ('F', "filter compression", "no such directive"),
         ('F', "stats admin if TRUE", "no such directive"),
         ('F', "monitor-uri \"$HOME\"", "environment variable; write what it stands for"),
@@ -131,6 +140,8 @@ fn what_it_never_writes_is_named_with_its_line_and_the_fix() {
         ('F', "mode\\x00 http", "control character"),
         ('B', "external-check command /bin/sh", "as `external-check command /var/lib/octavia/ping-wrapper.sh`"),
         ('B', "external-check path /tmp", "write it so"),
+        ('B', "http-check send hdr Host %[str(a]),map(/etc/shadow)]", "as `http-check send hdr Host <domain>`"),
+        ('B', "http-check send hdr Host %H", "write it so"),
         ('B', "server x unix@/run/x weight 1", "write that directive"),
         ('B', "server x /run/docker.sock weight 1", "write it so"),
         ('B', "server x sockpair@3 weight 1", "write it so"),

@@ -1,11 +1,11 @@
 //! What of a status is not as it should be, and the fix for each. Pure: the facts and the time in, words out.
 
 use super::{AmphoraStatus, Certificate, HealthManager, Problem};
-use crate::api::distributor::notes;
+use crate::{api::distributor::notes, speaker::PeerView};
 
-/// How long before its end a certificate is a matter for somebody. Octavia has replaced an amphora's own by then
-/// (`cert_expiry_buffer` in `octavia/common/config.py`).
-const EXPIRING: u64 = 14 * 86_400;
+/// How long before its end a certificate is a matter for somebody, in seconds: Octavia's housekeeping looks each hour for
+/// those with 14 days left (`[house_keeping] cert_expiry_buffer`) and replaces them, so one with half of that was forgotten.
+const EXPIRING: u64 = 7 * 86_400;
 
 /// Each thing that is not as it should be.
 pub(super) fn problems(status: &AmphoraStatus, now: u64) -> Vec<Problem> {

@@ -14,7 +14,6 @@ use crate::{
         App,
         distributor::route::{self, ProvisioningStatus, Route},
     },
-    health::Gates,
     state::{Desired, VipMode},
 };
 
@@ -67,16 +66,13 @@ struct Plugged {
     interface: String,
 }
 
-/// All that are plugged or have a route.
-pub(super) async fn look(app: &App) -> Vec<VipView> {
-    let routes: BTreeMap<_, _> = route::list(app, None, |_| true).await.into_iter().map(|r| (r.way().0, r)).collect();
-    let gates = app.gates.borrow().clone();
-    let (plugged, silenced) = app.owner.shared().read(|d| (plugged(d), d.silenced));
+/// All that are plugged or have a route. If the speaker did not answer a moment ago, and that is `why`, it is not asked.
+pub(super) async fn look(app: &App, why: Option<String>) -> Vec<VipView> {
+    let routes: BTreeMap<_, _> = route::all(app, why).await.into_iter().map(|r| (r.way().0, r)).collect();
+    let plugged = app.owner.shared().read(plugged);
     let mut all: BTreeSet<_> = plugged.keys().copied().collect();
     all.extend(routes.keys());
-    let gated = app.policy.gated;
-    let is_idle = |vip| silenced || gated && idle(vip, &gates);
-    let view = |vip| view(vip, plugged.get(&vip), routes.get(&vip), gated, is_idle(vip));
+    let view = |vip| view(vip, plugged.get(&vip), routes.get(&vip), app.policy.gated);
     all.into_iter().map(view).collect()
 }
 
@@ -88,21 +84,15 @@ fn plugged(desired: &Desired) -> BTreeMap<IpAddr, Plugged> {
     desired.plugs.values().flat_map(of).collect()
 }
 
-/// Whether a VIP is not announced because nobody asked for anything else: its haproxy was stopped by a call, or there is
-/// no load balancer for it.
-fn idle(vip: IpAddr, gates: &Gates) -> bool {
-    gates.0.get(&vip).is_some_and(|judged| !judged.wanted)
-}
-
-fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bool, idle: bool) -> VipView {
+fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bool) -> VipView {
     let heard = route.is_some_and(|route| !route.hearers().is_empty());
+    let degraded = route::is_missing(route, plugged.map(|plugged| plugged.mode), gated);
     let state = match (route, plugged) {
         (Some(route), _) if route.is_draining() => VipState::Draining,
         (Some(route), _) if route.provisioning() == ProvisioningStatus::PendingDelete => VipState::Leaving,
         (Some(_), _) if heard => VipState::Announced,
-        (Some(_), Some(_)) if idle => VipState::Idle,
-        (Some(_), _) => VipState::Pending,
-        (None, Some(Plugged { mode: VipMode::Anycast, .. })) if gated => VipState::Pending,
+        _ if degraded => VipState::Pending,
+        (Some(_), _) => VipState::Idle,
         (None, Some(Plugged { mode: VipMode::Anycast, .. })) => VipState::Idle,
         (None, _) => VipState::Bound,
     };
@@ -118,7 +108,7 @@ fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bo
         interface: plugged.map(|plugged| plugged.interface.clone()),
         state,
         announced: heard,
-        degraded: state == VipState::Pending,
+        degraded,
         nexthop_ip: route.map(|route| route.way().1),
         advertised_to: route.map(|route| route.hearers().to_vec()).unwrap_or_default(),
         reason,

@@ -70,10 +70,10 @@ fn an_amphora_that_is_well_has_no_problem() {
 }
 
 #[test]
-fn a_certificate_is_named_from_fourteen_days_before_its_end() {
+fn a_certificate_is_named_from_seven_days_before_its_end() {
     assert_eq!(wrong(|s| s.certificates.server.not_after = None), Vec::<String>::new());
     let soon = wrong(|s| s.certificates.server.not_after = Some(NOW + EXPIRING - 1));
-    assert_eq!(soon, ["the server certificate /certs/c.pem expires in 13 days"]);
+    assert_eq!(soon, ["the server certificate /certs/c.pem expires in 6 days"]);
     let over = wrong(|s| s.certificates.client_ca.not_after = Some(NOW - 1));
     assert_eq!(over, ["the client CA /certs/c.pem has expired"]);
 }
