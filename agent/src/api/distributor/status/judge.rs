@@ -104,7 +104,7 @@ fn heartbeats(status: &AmphoraStatus, mut problem: impl FnMut(String, &str)) {
 pub(super) fn warnings(status: &AmphoraStatus) -> Vec<String> {
     let hiding = status.speaker.iter().flat_map(|speaker| notes::without_add_path(&status.peers, speaker.local_as));
     let unwatched = |peer: &PeerView| {
-        let (name, how) = (peer.name(), peer.lacks_bfd()?);
+        let (name, how) = (peer.id(), peer.lacks_bfd()?);
         Some(format!("peer {name}: its session is up and its BFD {how}; until it is up the hold time alone counts"))
     };
     hiding.chain(status.peers.iter().filter_map(unwatched)).collect()
