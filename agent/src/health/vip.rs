@@ -9,8 +9,7 @@
 //! ```
 //!
 //! With `last_resort = worse` the members' gate closes nothing: while it alone is closed, `Announce` is `Worse`. That is a
-//! failure too: what fails too often in a row stays `Worse` for a while, and where that were failures of other gates alone,
-//! it stays away.
+//! failure too, counted apart: too many failures of the other gates withdraw for a while, too many of all leave it `Worse`.
 //!
 //! `Hold` is what makes an agent's restart silent: an agent that knows nothing yet takes nothing back and adds nothing.
 

@@ -26,7 +26,7 @@ metrics! {
     SPEAKER_UP: Gauge "amphora_bgp_speaker_up" []
         "1 if gobgpd answered this scrape; absent without [bgp].";
     SPEAKER_INFO: Gauge "amphora_bgp_speaker_info" ["version"]
-        "Always 1; the label has gobgpd's major and minor version.";
+        "Always 1; the label has gobgpd's major and minor version; absent where it runs another program than the installed one.";
     SESSION_UP: Gauge "amphora_bgp_session_up" ["peer"]
         "1 while the session with this peer (its address) is Established; 0 also while gobgpd does not answer.";
     PEER_UPTIME: Gauge "amphora_bgp_peer_uptime_seconds" ["peer"]
