@@ -170,10 +170,12 @@ impl Seen {
         self.failures.len()
     }
 
-    /// Those whose connection was not met by another amphora: a ToR with other next hops spreads anew what is under way, and
-    /// who does not know a connection resets it.
-    pub(crate) fn failed_unmoved(&self) -> usize {
-        self.failures.iter().filter(|failure| !failure.reason.contains("reset")).count()
+    /// Nothing failed but connections that met another amphora: a ToR with other next hops spreads anew what is under way,
+    /// and who does not know a connection resets it. Of each client that is one at most; 8 in all have been seen.
+    #[track_caller]
+    pub(crate) fn assert_only_moved(&self) {
+        let moved = self.failures.iter().filter(|failure| failure.reason.contains("reset")).count();
+        assert!(moved == self.failed() && moved <= CLIENTS, "{moved} were reset: {self}");
     }
 
     /// From the fault to the beginning of the last request that failed.

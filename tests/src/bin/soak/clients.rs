@@ -1,5 +1,6 @@
 //! Clients of the steady VIP, and why their requests fail.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,10 @@ const CLIENTS: usize = 18;
 const PAUSE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long after a haproxy was killed requests may fail for it.
-const BY_A_KILL: Duration = Duration::from_secs(5);
+/// How long after a haproxy was killed requests may begin that fail for it: the route is gone after some 50 ms.
+const BY_A_KILL: Duration = Duration::from_secs(1);
+/// How many may fail for one kill: fewer than one of three amphorae is asked in that time (some 60).
+const FOR_A_KILL: usize = 50;
 /// How long after the ToR has had other next hops, with what a look takes to see that.
 const BY_OTHER_NEXT_HOPS: Duration = Duration::from_secs(1);
 /// How much later than it happened a look may see it.
@@ -27,7 +30,8 @@ pub(crate) struct Clients {
     answered: usize,
     /// Not judged yet.
     pending: Vec<Failure>,
-    by_kills: usize,
+    /// By when the haproxy was killed.
+    by_kills: BTreeMap<Instant, usize>,
     by_next_hops: usize,
     unexplained: usize,
 }
@@ -70,8 +74,8 @@ impl Clients {
         self.pending = pending;
         for failure in ripe {
             match explain(&failure, &events) {
-                Some(Deed::OtherNextHops) => self.by_next_hops += 1,
-                Some(_) => self.by_kills += 1,
+                Some(Event { deed: Deed::OtherNextHops, .. }) => self.by_next_hops += 1,
+                Some(kill) => self.count(world, kill),
                 None => {
                     self.unexplained += 1;
                     let at = failure.began.saturating_duration_since(world.start).as_secs_f64();
@@ -85,13 +89,24 @@ impl Clients {
     }
 }
 
+impl Clients {
+    fn count(&mut self, world: &World, kill: Event) {
+        let count = self.by_kills.entry(kill.at).or_default();
+        *count += 1;
+        if *count == FOR_A_KILL + 1 {
+            let at = kill.at.saturating_duration_since(world.start).as_secs_f64();
+            world.violation(&format!("more than {FOR_A_KILL} requests failed for one kill of a haproxy at {at:.2} s"));
+        }
+    }
+}
+
 /// What happened shortly before the request or during it.
-fn explain(failure: &Failure, events: &[Event]) -> Option<Deed> {
+fn explain(failure: &Failure, events: &[Event]) -> Option<Event> {
     let met = |event: &&Event, within: Duration, late: Duration| {
         event.at <= failure.ended + late && failure.began <= event.at + within
     };
     let by = |deed: Deed, within: Duration, late: Duration| {
-        events.iter().rev().filter(|event| event.deed == deed).find(|event| met(event, within, late)).map(|e| e.deed)
+        events.iter().rev().filter(|event| event.deed == deed).find(|event| met(event, within, late)).copied()
     };
     by(Deed::HaproxyKilled, BY_A_KILL, Duration::ZERO)
         .or_else(|| by(Deed::OtherNextHops, BY_OTHER_NEXT_HOPS, SEEN_LATE))
@@ -99,15 +114,35 @@ fn explain(failure: &Failure, events: &[Event]) -> Option<Deed> {
 
 impl fmt::Display for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = self.by_kills + self.by_next_hops + self.unexplained;
+        let by_kills = self.by_kills.values().sum::<usize>();
+        let failed = by_kills + self.by_next_hops + self.unexplained;
         write!(
             f,
-            "{} requests, {failed} failed: {} within {BY_A_KILL:?} of a haproxy's kill, {} when the ToR had other next hops, \
-             {} unexplained",
+            "{} requests, {failed} failed: {by_kills} begun within {BY_A_KILL:?} of a haproxy's kill ({} for one at most), {} \
+             when the ToR had other next hops, {} unexplained",
             self.answered + failed + self.pending.len(),
-            self.by_kills,
+            self.by_kills.values().max().copied().unwrap_or_default(),
             self.by_next_hops,
             self.unexplained
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_explains_what_it_met_and_what_began_soon_after() {
+        let start = Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        let events = [Event { at: ms(10_000), deed: Deed::HaproxyKilled, amphora: 1 }];
+        let explained = |began, ended| {
+            let to = std::net::SocketAddr::from(([203, 0, 113, 7], 80));
+            let failure = Failure { began: ms(began), ended: ms(ended), to, reason: "reset".to_owned() };
+            explain(&failure, &events).is_some()
+        };
+        assert!(explained(9_900, 10_001) && explained(10_900, 12_900));
+        assert!(!explained(9_000, 9_999) && !explained(11_100, 11_200));
     }
 }

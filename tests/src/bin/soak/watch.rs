@@ -158,11 +158,7 @@ impl Watcher<'_> {
         let since = *self.deaf_since.entry(of).or_insert(at);
         let lasts = at - since;
         let kills = [Deed::AgentKilled, Deed::AgentBack, Deed::SpeakerKilled];
-        let killed = self.world.last(of.1, &kills).filter(|killed| *killed + DEAF_AFTER_A_KILL > since);
-        let (kind, limit) = match killed {
-            None => (0, DEAF),
-            Some(killed) => (1, DEAF_AFTER_A_KILL + killed.saturating_duration_since(since)),
-        };
+        let (kind, limit) = deaf_limit(&self.world.each(of.1, &kills), since);
         self.seen.deaf[kind] = self.seen.deaf[kind].max(lasts);
         if lasts > limit && !first {
             let name = self.world.amphora(of.1).name();
@@ -186,8 +182,36 @@ impl Watcher<'_> {
     }
 }
 
+/// How long a route may lead to where nothing has listened since then, and whether that is for a kill. The first that counts
+/// is the one: later ones excuse no amphora that has been deaf all the time.
+fn deaf_limit(kills: &[Instant], since: Instant) -> (usize, Duration) {
+    let counts = |killed: &&Instant| **killed + DEAF_AFTER_A_KILL > since && **killed < since + DEAF;
+    match kills.iter().find(counts) {
+        None => (0, DEAF),
+        Some(killed) => (1, DEAF_AFTER_A_KILL + killed.saturating_duration_since(since)),
+    }
+}
+
 /// The amphora that has this next hop for this VIP.
 fn whose(next_hop: IpAddr, vip: IpAddr, family: Family) -> Option<usize> {
     let which = if Which::Steady.vip().of(family) == vip { Which::Steady } else { Which::Passing };
     (0..AMPHORAE).find(|index| hop(*index, which, family) == next_hop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deaf_amphora_is_excused_by_the_first_kill_and_not_by_those_that_follow() {
+        const S: Duration = Duration::from_secs(1);
+        let start = Instant::now();
+        let since = start + 30 * S;
+        assert_eq!(deaf_limit(&[], since), (0, DEAF));
+        assert_eq!(deaf_limit(&[start + 5 * S], since), (0, DEAF), "long before");
+        assert_eq!(deaf_limit(&[start + 20 * S], since), (1, DEAF_AFTER_A_KILL));
+        let kills = [start, start + 32 * S, start + 45 * S, start + 60 * S];
+        assert_eq!(deaf_limit(&kills, since), (1, DEAF_AFTER_A_KILL + 2 * S));
+        assert_eq!(deaf_limit(&kills[2..], since), (0, DEAF), "it had been deaf for too long by then");
+    }
 }

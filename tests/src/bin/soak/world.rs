@@ -196,6 +196,13 @@ impl World {
         events.iter().rev().find(|event| event.amphora == amphora && deeds.contains(&event.deed)).map(|event| event.at)
     }
 
+    /// When each of these was done to an amphora, in order.
+    pub(crate) fn each(&self, amphora: usize, deeds: &[Deed]) -> Vec<Instant> {
+        let events = lock(&self.events);
+        let those = events.iter().filter(|event| event.amphora == amphora && deeds.contains(&event.deed));
+        those.map(|event| event.at).collect()
+    }
+
     /// What must not happen has happened. It is said at once, and the soak goes on.
     pub(crate) fn violation(&self, what: &str) {
         let text = format!("{:.1} s: {what}", self.start.elapsed().as_secs_f64());
