@@ -184,7 +184,9 @@ impl View {
             let sessions = if counted { speaker.sessions().await } else { speaker.sessions_uncounted().await };
             let mut sessions = sessions.map_err(|e| with_causes(&e))?;
             if !counted {
-                sessions.iter_mut().for_each(|session| session.advertised_by_family.clear());
+                for session in &mut sessions {
+                    session.advertised_by_family.clear();
+                }
             }
             Ok(sessions)
         };

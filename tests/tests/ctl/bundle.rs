@@ -66,6 +66,15 @@ fn a_bundle_has_what_helps_and_no_secret_and_is_written_without_an_agent_too() {
         assert_eq!(leaked, None, "{name}");
     }
 
+    // Its configuration is broken meanwhile: the agent goes on with what it had.
+    let broken = "[distributor]\nvip_mode = sideways\n[bgp_peer:tor-0]\nauth_password = canary-second\n";
+    node.write_file("/etc/octavia/amphora-agent.conf.d/90-wrong.conf", broken, 0o600).unwrap();
+    node.run(["sh", "-c", &format!("echo said {PASSWORD} canary-second >>/var/log/gobgpd.log")]).unwrap();
+    ctl(amphora, "support-bundle --file /run/d.tar.gz", 0);
+    let files = unpack(amphora, "/run/d.tar.gz");
+    assert!(files["gobgpd.log"].contains("said *** ***") && files["configuration-check.txt"].contains("vip_mode"));
+    assert!(!files.values().any(|text| text.contains("canary")), "{:?}", files.keys());
+
     amphora.kill_agent().unwrap();
     let said = ctl(amphora, "support-bundle --file /run/c.tar.gz", 1);
     assert!(said.err.contains("status.json: the agent does not run"), "{said:?}");

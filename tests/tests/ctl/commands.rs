@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::said::{announced, ctl, run_by};
-use crate::site::PATIENCE;
+use crate::site::{PATIENCE, act};
 
 /// Waits until the status has as many problems as that, and returns them.
 #[track_caller]
@@ -82,6 +82,20 @@ fn an_amphora_that_is_well_says_so_and_what_is_asked_for_is_done() {
     assert!(ctl(amphora, "why 198.18.0.1", 2).err.contains("neither plugged nor registered"));
     assert_eq!(ctl(amphora, "status --no-such", 2).out, "");
 
+    // What nobody wants announced is no fault, for any of the commands.
+    act(&mut api, "stop");
+    let idle = || {
+        let said = run_by(amphora.node(), "", "vips -o json").json();
+        let states: Vec<_> = said.as_array().unwrap().iter().map(|vip| vip["state"].clone()).collect();
+        if states == ["idle", "idle"] { Ok(()) } else { Err(said) }
+    };
+    wait_for("both VIPs are idle", PATIENCE, idle).unwrap();
+    for line in ["status", "vips", "amphorae", &format!("why {vip7}")] {
+        assert!(!ctl(amphora, line, 0).out.is_empty());
+    }
+    act(&mut api, "start");
+    site.wait_announced();
+
     let watched = run_by(amphora.node(), "timeout 4", "status --watch 1");
     assert_eq!(watched.code, 124, "{watched:?}"); // timeout's own: it went on until it was interrupted
     assert!(watched.out.matches("1 of 1 established").count() >= 2 && !watched.out.contains('\u{1b}'), "{watched:?}");
@@ -135,6 +149,8 @@ fn what_is_degraded_is_named_with_the_fix_and_an_agent_that_is_gone_is_an_error(
         assert!(gone.out.is_empty() && gone.err.starts_with("amphoractl: the agent does not run"), "{gone:?}");
         assert_eq!(gone.err.lines().count(), 1, "{gone:?}");
     }
+    let watched = run_by(amphora.node(), "timeout 3", "peers --watch 1 -o json");
+    assert!(watched.out.is_empty() && watched.err.contains("the agent does not run"), "{watched:?}");
     let watched = run_by(amphora.node(), "timeout 3", "peers --watch 1");
     assert!(watched.out.contains("the agent does not run"), "{watched:?}");
 }

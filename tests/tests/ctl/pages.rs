@@ -43,6 +43,19 @@ fn completion_scripts_are_what_their_shells_take() {
 }
 
 #[test]
+fn outputs_that_take_nothing_do_not_change_the_exit_code() {
+    let code = |script: &str| {
+        let script = format!("{script}; echo $?").replace("amphoractl", &format!("{} amphoractl", program()));
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(code("amphoractl --socket /no/such status 2>/dev/full"), "2\n");
+    assert_eq!(code("amphoractl --socket /no/such status -o json 2> >(true)"), "2\n");
+    assert_eq!(code("amphoractl man >/dev/full 2>/dev/full"), "2\n");
+    assert_eq!(code("{ sleep 0.2; amphoractl man; echo $? >&2; } 2>&1 >&3 3> >(true) | cat; true"), "0\n0\n");
+}
+
+#[test]
 fn the_man_page_renders_without_a_complaint() {
     let page = amphoractl(&["man"]);
     let reader = ["groff", "-man", "-Tutf8", "-ww", "-z"];

@@ -92,8 +92,7 @@ fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bo
         (Some(route), _) if route.provisioning() == ProvisioningStatus::PendingDelete => VipState::Leaving,
         (Some(_), _) if heard => VipState::Announced,
         _ if degraded => VipState::Pending,
-        (Some(_), _) => VipState::Idle,
-        (None, Some(Plugged { mode: VipMode::Anycast, .. })) => VipState::Idle,
+        (Some(_), _) | (None, Some(Plugged { mode: VipMode::Anycast, .. })) => VipState::Idle,
         (None, _) => VipState::Bound,
     };
     let reason = match (route, state) {
