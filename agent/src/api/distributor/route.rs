@@ -243,12 +243,12 @@ fn listed(app: &App, vip: Option<IpAddr>, wanted: impl Fn(&Registration) -> bool
         let registered = held.iter().map(|r| (r, Route::reported(r, report, &announced)));
         let of_listeners = own.iter().map(|r| (r, Route::reported(r, report, &announced).of_listener()));
         let shown = registered.chain(of_listeners).map(|(r, mut route)| {
+            route.degraded &= !own_idle.contains(&r.vip.address());
             if let (Some(why), ProvisioningStatus::PendingCreate) = (&why, route.provisioning_status) {
                 route.reason = Some(why.clone());
             }
             let drain = drains.get(&r.vip);
             route.drain = drain.map(|drain| drain::Progress::of(drain, &app.drains, report));
-            route.degraded &= !own_idle.contains(&r.vip.address());
             // Newer than what the last pass met.
             if !announced.contains(&r.vip) {
                 let drained = drain.filter(|drain| drain.stage != Stage::Deprefer);
