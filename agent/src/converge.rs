@@ -37,7 +37,7 @@ use crate::{
     health::{self, Gates},
     kernel::{Applied, Kernel, Seen},
     owner::Shared,
-    plan::{Device, Have, Step, Want, kept, plan},
+    plan::{Device, Step, kept, plan},
     resolve::{self, Announcements, Policy},
     speaker::Link,
     state::{Desired, VipMode},
@@ -317,20 +317,6 @@ impl Converge {
         }
         self.report_speaker(&dirty.vips, closed, &want, have.announced, outcome.refused.as_deref());
         outcome
-    }
-
-    fn report_kernel(&self, want: &Want, have: &Have) {
-        let nics = self.failed.iter().map(|(mac, why)| (*mac, why.clone())).collect();
-        let mut lingering = self.stuck.clone();
-        if let Some(link) = &self.link {
-            let why = match have.announced {
-                None => format!("it may still be announced: {}", link.state().why()),
-                Some(_) => self.holder.clone().unwrap_or_default(),
-            };
-            lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
-        }
-        let bound = have.addresses.iter().filter(|a| a.device == Device::Lo).map(|a| a.ip).collect();
-        self.teller.kernel(nics, self.filter.clone(), lingering, bound);
     }
 
     /// Takes one of the kernel's steps, unless an earlier one of the same NIC failed.

@@ -10,7 +10,12 @@ use bgp::Prefix;
 use netns::Mac;
 use tokio::sync::watch;
 
-use crate::{resolve::Closed, state::Registration};
+use super::Converge;
+use crate::{
+    plan::{Device, Have, Want, kept},
+    resolve::Closed,
+    state::Registration,
+};
 
 /// Why a plug is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +134,23 @@ impl Teller {
     /// A pass is over.
     pub(super) fn pass_over(&self) {
         self.passes.send_modify(|n| *n += 1);
+    }
+}
+
+impl Converge {
+    /// What a pass over everything found of the kernel.
+    pub(super) fn report_kernel(&self, want: &Want, have: &Have) {
+        let nics = self.failed.iter().map(|(mac, why)| (*mac, why.clone())).collect();
+        let mut lingering = self.stuck.clone();
+        if let Some(link) = &self.link {
+            let why = match have.announced {
+                None => format!("it may still be announced: {}", link.state().why()),
+                Some(_) => self.holder.clone().unwrap_or_default(),
+            };
+            lingering.extend(kept(want, have).map(|a| (a.ip, why.clone())));
+        }
+        let bound = have.addresses.iter().filter(|a| a.device == Device::Lo).map(|a| a.ip).collect();
+        self.teller.kernel(nics, self.filter.clone(), lingering, bound);
     }
 }
 
