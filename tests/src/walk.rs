@@ -16,6 +16,8 @@ const MANY: usize = 100;
 pub struct Walk<'a> {
     /// The call, for what is printed.
     pub name: &'a str,
+    /// Points of names that begin so are passed over, where something of the agent's that is none of the call goes on.
+    pub but: Option<&'a str>,
     /// Makes what it starts from, by an agent that does not die.
     pub before: &'a dyn Fn(&mut Api, usize),
     /// Makes the call.
@@ -67,7 +69,10 @@ impl Walk<'_> {
 
     /// Whether the agent dies before its answer.
     fn dies_at(&self, amphora: &Amphora, step: usize, points: &mut Vec<String>) -> bool {
-        let agent = amphora.start_agent(&[("AMPHORA_AGENT_CRASH_AT", &step.to_string())]).expect("the agent starts");
+        let at = step.to_string();
+        let but = self.but.map(|prefix| ("AMPHORA_AGENT_CRASH_BUT", prefix));
+        let environment: Vec<_> = [("AMPHORA_AGENT_CRASH_AT", at.as_str())].into_iter().chain(but).collect();
+        let agent = amphora.start_agent(&environment).expect("the agent starts");
         let mut api = amphora.api().expect("a client can be made");
         let up = || match api.get("/") {
             Err(error) if agent.is_running() => Err(chain(&error)),

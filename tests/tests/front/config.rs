@@ -139,6 +139,7 @@ fn kill_9_at_any_step_leaves_the_old_configuration_or_the_new() {
     let content = |step: usize| if step == 0 { base.clone() } else { format!("{base}# number {step}\n") };
     let walk = Walk {
         name: "configuration",
+        but: None,
         before: &|_, _| {},
         call: &|api, step| put(api, "/1.0/config", content(step)),
         always: &|step| assert!([content(step - 1), content(step)].contains(&main_file(amphora))),

@@ -28,6 +28,7 @@ fn kill_9_at_any_step_of_a_vrrp_call_is_mended_by_its_retry() {
 
     let upload = Walk {
         name: "vrrp upload",
+        but: None,
         before: &nothing,
         call: &|api, step| put(api, "/1.0/vrrp/upload", config(step)),
         always: &|step| {
@@ -38,6 +39,7 @@ fn kill_9_at_any_step_of_a_vrrp_call_is_mended_by_its_retry() {
     assert!(upload.run(amphora).len() >= 4, "the scripts, the file, the service, the answer");
     let begin = Walk {
         name: "vrrp start",
+        but: None,
         before: &|api, step| drop(stop_it(api, step).unwrap().success().unwrap()),
         call: &|api, step| start_it(api, step),
         always: &|_| {},
@@ -48,6 +50,7 @@ fn kill_9_at_any_step_of_a_vrrp_call_is_mended_by_its_retry() {
     let pid = std::cell::Cell::new(None);
     let again = Walk {
         name: "vrrp reload",
+        but: None,
         before: &|api, step| {
             start_it(api, step).unwrap().success().unwrap();
             put(api, "/1.0/vrrp/upload", config(step)).unwrap().success().unwrap();
@@ -60,6 +63,7 @@ fn kill_9_at_any_step_of_a_vrrp_call_is_mended_by_its_retry() {
     assert!(again.run(amphora).len() >= 2);
     let end = Walk {
         name: "vrrp stop",
+        but: None,
         before: &|api, step| drop(start_it(api, step).unwrap().success().unwrap()),
         call: &|api, step| stop_it(api, step),
         always: &|_| {},

@@ -50,6 +50,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
 
     let first = Walk {
         name: "UDP listener upload, the first",
+        but: None,
         before: &|api, _| drop(delete(api).unwrap().success().unwrap()),
         call: &upload,
         always: &|step| assert!([None, Some(configuration(step))].contains(&stored(amphora))),
@@ -59,6 +60,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
     assert!(points.len() >= 4, "the script, the file, the service, the answer: {points:?}");
     let again = Walk {
         name: "UDP listener upload",
+        but: None,
         before: &|api, step| drop(upload(api, step + OLD).unwrap().success().unwrap()),
         always: &|step| assert!([configuration(step + OLD), configuration(step)].contains(&stored(amphora).unwrap())),
         ..first
@@ -68,6 +70,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
 
     let begin = Walk {
         name: "UDP listener start",
+        but: None,
         before: &|api, _| drop(act(api, "stop").unwrap().success().unwrap()),
         call: &|api, _| act(api, "start"),
         always: &|_| {},
@@ -80,6 +83,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
     let pid = std::cell::Cell::new(None);
     let reload = Walk {
         name: "UDP listener reload",
+        but: None,
         before: &|api, step| {
             act(api, "start").unwrap().success().unwrap();
             upload(api, step).unwrap().success().unwrap();
@@ -95,6 +99,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
 
     let end = Walk {
         name: "UDP listener stop",
+        but: None,
         before: &|api, _| drop(act(api, "start").unwrap().success().unwrap()),
         call: &|api, _| act(api, "stop"),
         always: &|_| {},
@@ -107,6 +112,7 @@ fn kill_9_at_any_step_of_a_call_about_a_udp_listener_is_mended_by_its_retry() {
     let find = ["find", "/var/lib/octavia", "/run/amphora-agent", "-name", &format!("*{LISTENER}*")];
     let remove = Walk {
         name: "UDP listener deletion",
+        but: None,
         before: &|api, step| {
             upload(api, step).unwrap().success().unwrap();
             act(api, "start").unwrap().success().unwrap();
