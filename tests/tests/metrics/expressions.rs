@@ -63,7 +63,7 @@ fn every_alert_and_panel_has_data_and_a_lost_session_fires_its_alert() {
     let (_receiver, _) = configure_heartbeats(site.amphora(), &site.fabric.controller);
     let prometheus = Prometheus::start(&site, |rules| rules.replace("for: 1m\n", "for: 2s\n"));
     act(&mut api, "reload");
-    drain(&site, &mut api, 2);
+    drain(&site, &mut api, 60); // nobody comes: 5 s less preferred, then on through its stages
 
     let rules = prometheus.rules();
     let shipped = read("alerts.yml").matches("- alert:").count();
