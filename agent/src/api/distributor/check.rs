@@ -23,6 +23,11 @@ pub fn server(id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// `vip_ip`: a host's address.
+pub fn vip(text: &str) -> Result<Prefix, ApiError> {
+    Prefix::try_from(address("vip_ip", text)?).map_err(|e| invalid("vip_ip", e))
+}
+
 /// A registration, each of its fields usable by itself.
 pub fn registration(
     server: Server,
@@ -31,7 +36,7 @@ pub fn registration(
     peer: Option<&str>,
     policy: &Policy,
 ) -> Result<Registration, ApiError> {
-    let vip = Prefix::try_from(address("vip_ip", vip)?).map_err(|e| invalid("vip_ip", e))?;
+    let vip = self::vip(vip)?;
     let nexthop = NextHop::try_from(address("nexthop_ip", nexthop)?).map_err(|e| invalid("nexthop_ip", e))?;
     if vip.address().is_ipv4() != nexthop.address().is_ipv4() {
         return Err(invalid("nexthop_ip", format!("{nexthop} is not of the family of vip_ip {}", vip.address())));

@@ -11,6 +11,7 @@ use bgp::Prefix;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::check;
 use crate::{
     api::{
         App, body,
@@ -133,7 +134,7 @@ pub async fn drain(
         let why = format!("timeout_s: {} is more than a week ({LONGEST})", body.timeout_s);
         return Err(ApiError::new(Status::BadRequest, "Invalid timeout_s", why));
     }
-    let vip = vip(body.vip_ip.as_deref())?;
+    let vip = body.vip_ip.as_deref().map(check::vip).transpose()?;
     let (Drain { timeout_s, max_connections, .. }, now) = (body, clock::now());
     let numbers = Numbers { timeout_s, max_connections, now };
     let (id, policy) = (amphora_id.clone(), app.policy.clone());
@@ -163,20 +164,11 @@ pub async fn undrain(
     body::Whole(body): body::Whole,
 ) -> Result<(StatusCode, Json<Drains>), ApiError> {
     let body: Undrain = if body.is_empty() { Undrain::default() } else { body::parse(&body)? };
-    let vip = vip(body.vip_ip.as_deref())?;
+    let vip = body.vip_ip.as_deref().map(check::vip).transpose()?;
     let (id, policy) = (amphora_id.clone(), app.policy.clone());
     app.owner.commit(move |desired| decide_undrain(&id, vip, desired, &policy)).await?;
     crash::point("undrain: not answered");
     Ok((StatusCode::ACCEPTED, Json(shown(&app, amphora_id, vip))))
-}
-
-fn vip(text: Option<&str>) -> Result<Option<Prefix>, ApiError> {
-    let parse = |text: &str| {
-        let vip = text.parse::<IpAddr>().ok().and_then(|ip| Prefix::try_from(ip).ok());
-        let why = || format!("vip_ip: '{text}' does not appear to be a VIP's IPv4 or IPv6 address");
-        vip.ok_or_else(|| ApiError::new(Status::BadRequest, "Invalid vip_ip", why()))
-    };
-    text.map(parse).transpose()
 }
 
 fn shown(app: &App, amphora_id: String, vip: Option<Prefix>) -> Drains {
