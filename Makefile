@@ -38,7 +38,7 @@ test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/fetch-gobgp4.sh build/gobgp4 || echo "SKIPPED: everything with gobgpd 4.x: see the line above"
 	@tests/debian12.sh build/debian12 || echo "SKIPPED: everything under systemd: see the line above"
 	@tests/octavia/install.sh build/octavia || echo "SKIPPED: everything with the real Octavia: see the line above"
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --workspace --no-fail-fast --features amphora-agent/crash-points
+	RUST_TEST_THREADS=$(TEST_THREADS) tests/run.sh --locked --workspace --features amphora-agent/crash-points
 
 soak: deps build ## 45 minutes of random kills and changes under clients (as root)
 	@target/debug/soak

@@ -108,6 +108,7 @@ impl Requests {
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head)
             .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD) // however many bytes a read brings
             .serve_connection(TokioIo::new(&mut stream), service);
         let mut connection = Box::pin(connection);
         let ended = tokio::select! {

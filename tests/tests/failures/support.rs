@@ -60,9 +60,10 @@ impl Site {
             serve(&mut api, amphora, vip, "");
         }
         let to = BOTH.map(|family| SocketAddr::new(vip.of(family), PORT)).to_vec();
+        wait_hops(&fabric, vip, &[0, 1][..amphorae]);
+        // Not before: who asks while there is no route yet waits for as long as clients do, into the fault.
         let load = Load::start(&fabric.client, to, CLIENTS, PAUSE, CLIENTS_PATIENCE).unwrap();
         let site = Self { fabric, vip, load, kind };
-        site.wait_hops(&[0, 1][..amphorae]);
         let served = || match site.load.take() {
             Outcome { failures, answers } if failures.is_empty() && answers.len() == amphorae => Ok(()),
             outcome => Err(format!("{:?}, {} failed", outcome.answers, outcome.failures.len())),
@@ -86,10 +87,7 @@ impl Site {
     /// Waits until the ToR has these amphorae as next hops, in both families.
     #[track_caller]
     pub(crate) fn wait_hops(&self, amphorae: &[usize]) {
-        for family in BOTH {
-            let hops: Vec<_> = amphorae.iter().map(|index| self.amphora(*index).frontend(family)).collect();
-            self.tor().wait_next_hops(IpNet::from(self.vip.of(family)), &hops, PATIENCE).unwrap();
-        }
+        wait_hops(&self.fabric, self.vip, amphorae);
     }
 
     /// The same, whatever a killed daemon has left beside.
@@ -140,6 +138,15 @@ impl Site {
     pub(crate) fn fault(&self, what: &'static str) -> Fault<'_> {
         drop(self.load.take());
         Fault { site: self, what, began: Instant::now() }
+    }
+}
+
+/// Waits until the ToR has these amphorae as next hops, in both families.
+#[track_caller]
+fn wait_hops(fabric: &Fabric, vip: Dual, amphorae: &[usize]) {
+    for family in BOTH {
+        let hops: Vec<_> = amphorae.iter().map(|index| fabric.amphorae[*index].frontend(family)).collect();
+        fabric.tors[0].wait_next_hops(IpNet::from(vip.of(family)), &hops, PATIENCE).unwrap();
     }
 }
 

@@ -106,6 +106,7 @@ pub(crate) const REASONS: &[Reason] = &[
             "a field with a space before the colon",
             "a folded field",
             "500 fields",
+            "a field of 70 kB",
             "a URI of 70 kB",
             "a negative length",
             "a length that is no number",
@@ -117,8 +118,8 @@ pub(crate) const REASONS: &[Reason] = &[
         title: "HTTP that is taken",
         why: "The request is unambiguous for this agent and no proxy is in front of it that could read it otherwise: the \
               Host is not looked at, a chunked body has no other length (RFC 9112, section 6.3), an expectation may be \
-              passed over (RFC 9110, section 10.1.1), and the head has room for 70 kB.",
-        cases: &["two Hosts", "a field of 70 kB", "length and chunks at once", "an unknown expectation"],
+              passed over (RFC 9110, section 10.1.1).",
+        cases: &["two Hosts", "length and chunks at once", "an unknown expectation"],
     },
     Reason {
         title: "Bodies are bytes",
