@@ -35,6 +35,11 @@ impl Notify {
         Self { socket: env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()), watchdog }
     }
 
+    #[cfg(test)]
+    pub(crate) fn to(socket: impl Into<OsString>, watchdog: Duration) -> Self {
+        Self { socket: Some(socket.into()), watchdog: Some(watchdog) }
+    }
+
     /// How soon after one `WATCHDOG=1` systemd wants the next; `None` when it wants none (`sd_watchdog_enabled(3)`).
     #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {

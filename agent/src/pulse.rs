@@ -136,4 +136,26 @@ mod tests {
         quick.waits();
         assert_eq!(pulses.stuck(), None);
     }
+
+    #[tokio::test]
+    async fn systemd_hears_nothing_while_a_loop_is_stuck_and_again_when_it_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+        let (mut pulses, second) = (Pulses::default(), Duration::from_secs(1));
+        let pulse = pulses.of("stuck", Duration::ZERO);
+        let fed = tokio::spawn(feed(Notify::to(path, Duration::from_millis(40)), pulses));
+        let mut message = [0; 64];
+        for _ in 0..3 {
+            let length = tokio::time::timeout(second * 60, socket.recv(&mut message)).await.unwrap().unwrap();
+            assert_eq!(&message[..length], b"WATCHDOG=1");
+        }
+        pulse.works();
+        tokio::time::sleep(second / 5).await;
+        while socket.try_recv(&mut message).is_ok() {} // said before
+        assert!(tokio::time::timeout(second / 5, socket.recv(&mut message)).await.is_err(), "20 beats are missing");
+        pulse.waits();
+        tokio::time::timeout(second * 60, socket.recv(&mut message)).await.unwrap().unwrap();
+        fed.abort();
+    }
 }

@@ -6,12 +6,13 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use ipnet::IpNet;
 use lab::addresses::vip;
 use lab::balancers::configuration;
 use lab::error::chain;
 use lab::workdir::built_program;
-use lab::{Api, Dual, Fabric, Family, Machine, Options, TorKind, nspawn, skipped, traffic, wait_for};
+use lab::{Api, Dual, Fabric, Family, Gobgpd, Machine, Options, TorKind, nspawn, skipped, traffic, wait_for};
 
 /// A ceiling, for a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -37,8 +38,8 @@ struct Amphora {
     vip: Dual,
 }
 
-/// Boots it for the first time, so that the preset file decides what runs.
-fn boot(name: &str) -> Option<Amphora> {
+/// Boots it for the first time, so that the preset file decides what runs; `more` is put into its configuration.
+fn boot(name: &str, more: &str) -> Option<Amphora> {
     let tree = match nspawn::debian12() {
         Ok(tree) => tree,
         Err(error) => {
@@ -48,12 +49,18 @@ fn boot(name: &str) -> Option<Amphora> {
     };
     let options = Options { amphorae: 1, ..Options::new(TorKind::Bird) };
     let fabric = Fabric::new(name, &options).unwrap();
-    fabric.write_configs(Family::V4).unwrap();
-    let node = fabric.amphorae[0].node();
+    let amphora = &fabric.amphorae[0];
+    let sections = amphora.distributor_sections().replace("[distributor]\n", &format!("[distributor]\n{more}"));
+    amphora.write_config(&(sections + &fabric.tors[0].peer_section(Family::V4))).unwrap();
+    let node = amphora.node();
     let mut command = nspawn::boot_command(node, &fabric.workdir, &tree).unwrap();
     command.args(["--capability=CAP_NET_ADMIN", "--bind=/etc/octavia"]);
     let agent = built_program("amphora-agent").unwrap();
     command.arg(format!("--bind-ro={}:/usr/local/bin/amphora-agent", agent.display()));
+    // The image has a gobgpd 4.x; the tree has Debian's.
+    if let Ok(folder) = Gobgpd::V4.directory() {
+        command.arg(format!("--bind-ro={}:/usr/bin/gobgpd", folder.canonicalize().unwrap().join("gobgpd").display()));
+    }
     let drop_in = fabric.workdir.path().join("watchdog.conf");
     std::fs::write(&drop_in, format!("[Service]\nWatchdogSec={WATCHDOG}\n")).unwrap();
     command.arg(format!("--bind-ro={}:/etc/systemd/system/amphora-agent.service.d/50-test.conf", drop_in.display()));
@@ -103,6 +110,15 @@ impl Amphora {
         self.show("MainPID", unit).parse().unwrap()
     }
 
+    fn wait_running(&self) {
+        self.wait("the boot is over", || match self.machine.ask("systemctl is-system-running --wait").as_str() {
+            "running" => Ok(()),
+            other => {
+                Err(format!("{other}\n{}", self.machine.ask("systemctl --failed --no-legend; systemctl list-jobs")))
+            }
+        });
+    }
+
     fn wait(&self, what: &str, look: impl Fn() -> Result<(), String>) -> Duration {
         match wait_for(what, PATIENCE, look) {
             Ok(((), took)) => took,
@@ -135,9 +151,11 @@ impl Amphora {
         start.elapsed()
     }
 
-    /// Plugs, uploads and starts by the stock calls, registers, and waits for the routes.
+    /// Replaces the configuration by what it is, plugs, uploads and starts by the stock calls, registers, and waits for the routes.
     fn serve(&self) {
         let (amphora, mut api) = (&self.fabric.amphorae[0], self.api());
+        let conf = amphora.node().read_file("/etc/octavia/amphora-agent.conf").unwrap().into_bytes();
+        api.send(Method::PUT, "/1.0/config", &[], conf).unwrap().success().unwrap();
         api.plug_vip(self.vip.v4.into(), &amphora.plug_body(self.vip)).unwrap().success().unwrap();
         let binds = BOTH.map(|family| SocketAddr::new(self.vip.of(family), 80));
         // A regular expression: its compiler makes memory executable.
@@ -159,13 +177,10 @@ impl Amphora {
 
 #[test]
 fn the_units_run_the_agent_and_bring_it_back_and_its_end_is_the_speakers() {
-    let Some(amphora) = boot("booted") else { return };
+    let Some(amphora) = boot("booted", "") else { return };
     let machine = &amphora.machine;
-    amphora.wait("the boot is over", || match machine.ask("systemctl is-system-running --wait").as_str() {
-        "running" => Ok(()),
-        other => Err(format!("{other}\n{}", machine.ask("systemctl --failed --no-legend; systemctl list-jobs"))),
-    });
-    println!("booted: {}", machine.ask("systemd-analyze time | head -1"));
+    amphora.wait_running();
+    println!("booted: {}; {}", machine.ask("systemd-analyze time | head -1"), machine.ask("gobgpd --version"));
     assert!(amphora.show("StatusText", "amphora-agent").starts_with("serving on "));
     verify(&amphora);
     amphora.serve();
@@ -212,10 +227,41 @@ fn the_units_run_the_agent_and_bring_it_back_and_its_end_is_the_speakers() {
     amphora.wait_routes(false);
     println!("booted: the ToR's first route went {gone:.1?} after systemctl stop amphora-agent");
     assert!((29..36).contains(&gone.as_secs()), "{gone:.1?}");
-    assert_eq!(machine.ask("systemctl is-active gobgpd"), "inactive", "and systemd leaves it so");
+    amphora.wait("gobgpd has ended", || match amphora.show("ActiveState", "gobgpd").as_str() {
+        "inactive" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(amphora.show("ActiveState", "gobgpd"), "inactive", "and systemd leaves it so");
 
     machine.run("systemctl start amphora-agent").unwrap();
     amphora.wait_routes(true);
+    assert_eq!(machine.ask("systemctl --failed --no-legend"), "");
+}
+
+/// What the agent runs itself is in its sandbox, and works.
+#[test]
+fn haproxy_and_keepalived_as_the_agents_own_processes_run_in_its_sandbox() {
+    let Some(amphora) = boot("booted-direct", "services = direct\n") else { return };
+    let machine = &amphora.machine;
+    amphora.wait_running();
+    amphora.serve();
+    assert_eq!(machine.ask("systemctl list-units --no-legend 'haproxy-*'"), "");
+    let conf = "vrrp_instance x {\n interface eth1\n virtual_router_id 9\n priority 9\n virtual_ipaddress {\n  10.99.0.1/32\n \
+                }\n}\n";
+    let mut api = amphora.api();
+    api.send(Method::PUT, "/1.0/vrrp/upload", &[], conf.into()).unwrap().success().unwrap();
+    let all = "cat /sys/fs/cgroup/system.slice/amphora-agent.service/cgroup.procs | xargs -n1 ps -o comm= -p | sort -u";
+    for program in ["amphora-agent", "haproxy"] {
+        assert!(machine.ask(all).lines().any(|line| line == program), "{}", machine.ask(all));
+    }
+    let haproxy = machine.ask("pgrep -o -x haproxy");
+    machine.run("systemctl kill --kill-who=main -s KILL amphora-agent").unwrap();
+    amphora.wait("another agent", || match amphora.api().get("/") {
+        Ok(reply) if reply.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(machine.ask("pgrep -o -x haproxy"), haproxy, "it outlives the agent");
     assert_eq!(machine.ask("systemctl --failed --no-legend"), "");
 }
 

@@ -22,6 +22,37 @@ fn register(r: Registration) -> impl Fn(&Desired) -> Decision<Refusal> + Send + 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_waits_for_requests_is_well_and_one_that_never_ends_a_request_is_stuck() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pulses = crate::pulse::Pulses::default();
+    let (owner, thread) = Owner::start(&dir.path().join("state"), pulses.of("owning", Default::default())).unwrap();
+    owner.commit(register(registration(1, 1))).await.unwrap();
+    let until = async |stuck: bool| {
+        while pulses.stuck().is_some() != stuck {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    until(false).await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let hang = owner.clone();
+    let hung = tokio::spawn(async move {
+        let wait = move |_: &Desired| {
+            let _ = held.lock().unwrap().recv(); // until it is let go
+            Ok(vec![])
+        };
+        hang.commit(wait).await.unwrap();
+    });
+    until(true).await;
+    assert_eq!(pulses.stuck().unwrap().0, "owning");
+    drop(release);
+    hung.await.unwrap();
+    until(false).await;
+    drop(owner);
+    thread.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_answered_is_on_disk_and_one_of_two_contradicting_requests_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
