@@ -25,6 +25,11 @@ pub type Program = fn(&[OsString]) -> ExitCode;
 /// Each by its name, with what `--help` says of it.
 const PROGRAMS: &[(&str, &str, Program)] = &[
     ("amphoractl", "COMMAND: shows and steers the running agent; its own --help lists the commands", crate::ctl::main),
+    (
+        "config-drive",
+        "[--directory DIR] [--root ROOT] [--wait SECONDS]: applies Nova's config drive, once an instance",
+        crate::config_drive::main,
+    ),
     ("deadman", "SOCKET: started by the agent, to stop gobgpd when the agent stays away", deadman),
     ("dhcp-client", "INTERFACE: started as a service of a NIC without an IPv4 address", dhcp_client::main),
     ("prometheus-proxy", ": serves haproxy's metrics to Prometheus on 127.0.0.1:9102", crate::prometheus::program),
