@@ -61,7 +61,9 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     let wait = Duration::from_secs(arguments.wait.into());
     match run(arguments.directory.as_deref(), &arguments.root, wait) {
         Ok(said) => {
-            said.iter().for_each(|line| eprintln!("config-drive: {line}"));
+            for line in said {
+                eprintln!("config-drive: {line}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
