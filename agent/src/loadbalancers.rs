@@ -4,7 +4,7 @@
 //! The files are Octavia's (`<lb>/haproxy.cfg`, `<lb>/<lb>.pid`, `lvs/octavia-keepalivedlvs-<id>.conf`) and
 //! are read at every call: they may come from Octavia's own agent, and haproxy and keepalived write theirs.
 
-pub mod certificates;
+pub(crate) mod certificates;
 
 use std::{fmt, io, path::Path};
 

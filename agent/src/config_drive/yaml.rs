@@ -80,13 +80,12 @@ impl<'a> Parser<'a> {
     /// The next line that says something.
     fn peek(&mut self) -> Result<Option<Line<'a>>, YamlError> {
         while let Some(line) = self.lines.get(self.at).copied() {
-            let text = line.text.trim_start_matches('\t');
-            if text.is_empty() || line.text.starts_with('#') {
+            if line.text.is_empty() || line.text.starts_with('#') {
                 self.at += 1;
                 continue;
             }
-            if text.len() < line.text.len() {
-                return Err(self.here("indented by a tab; use spaces"));
+            if line.text.contains('\t') {
+                return Err(self.here("a tab; use spaces (in a literal block it may stand)"));
             }
             return Ok(Some(line));
         }
@@ -166,11 +165,10 @@ impl<'a> Parser<'a> {
     }
 
     fn plain(&self, rest: &str) -> Result<Value, YamlError> {
-        let comment = rest.char_indices().find(|(at, c)| *c == '#' && rest[..*at].ends_with([' ', '\t']));
-        let text = comment.map_or(rest, |(at, _)| &rest[..at]).trim_end_matches([' ', '\t']);
-        let begins = |c| text == c || text.strip_prefix(c).is_some_and(|rest| rest.starts_with([' ', '\t']));
-        if text.contains(": ") || text.contains(":\t") || text.ends_with(':') || ["-", "?", ":"].into_iter().any(begins)
-        {
+        let comment = rest.char_indices().find(|(at, c)| *c == '#' && rest[..*at].ends_with(' '));
+        let text = comment.map_or(rest, |(at, _)| &rest[..at]).trim_end_matches(' ');
+        let begins = |c| text == c || text.strip_prefix(c).is_some_and(|rest| rest.starts_with(' '));
+        if text.contains(": ") || text.ends_with(':') || ["-", "?", ":"].into_iter().any(begins) {
             return Err(self.here("a text with a colon or dash like this needs quotes"));
         }
         Ok(match text {
@@ -181,7 +179,7 @@ impl<'a> Parser<'a> {
 
     /// What follows a closing quote.
     fn ends(&self, rest: &str) -> Result<(), YamlError> {
-        let after = rest.trim_start_matches([' ', '\t']);
+        let after = rest.trim_start_matches(' ');
         let comment = after.starts_with('#') && after.len() < rest.len();
         if after.is_empty() || comment { Ok(()) } else { Err(self.here("text after the closing quote")) }
     }
@@ -224,8 +222,8 @@ impl<'a> Parser<'a> {
 
     /// A block: its lines as they are, less the indentation of the first.
     fn literal(&mut self, header: &str, indent: usize) -> Result<Value, YamlError> {
-        let (flags, comment) = header.split_once([' ', '\t']).unwrap_or((header, ""));
-        let comment = comment.trim_start_matches([' ', '\t']);
+        let (flags, comment) = header.split_once(' ').unwrap_or((header, ""));
+        let comment = comment.trim_start_matches(' ');
         let (mut chomp, mut given) = (None, None);
         for c in flags.chars() {
             match c {
@@ -239,18 +237,16 @@ impl<'a> Parser<'a> {
         }
         self.at += 1;
         let first = self.lines[self.at..].iter().position(|line| !line.text.is_empty());
-        let inner = match (given, first) {
+        let blanks = &self.lines[self.at..self.at + first.unwrap_or(self.lines.len() - self.at)];
+        let widest = blanks.iter().map(|blank| blank.indent).max().unwrap_or(0);
+        let inner = match (given, first.map(|first| self.lines[self.at + first].indent)) {
             (Some(given), _) => indent + given as usize,
-            (None, Some(first)) => self.lines[self.at + first].indent,
-            (None, None) => indent + 1,
+            (None, Some(inner)) if inner > indent && widest > inner => {
+                return Err(self.here("a blank line that is indented more than the text's first line"));
+            }
+            (None, Some(inner)) if inner > indent => inner,
+            (None, _) => widest.max(indent + 1), // blank lines only
         };
-        if inner <= indent {
-            return Ok(Value::Text(String::new())); // the next line is not of it
-        }
-        let blanks = &self.lines[self.at..self.at + first.unwrap_or(0)];
-        if given.is_none() && blanks.iter().any(|blank| blank.indent > inner) {
-            return Err(self.here("a blank line that is indented more than the text's first line"));
-        }
         let (mut text, mut written) = (String::new(), 0);
         while let Some(line) = self.lines.get(self.at) {
             if !line.text.is_empty() && line.indent < inner {
@@ -287,8 +283,8 @@ fn key(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/')))?;
     let (key, rest) = text.split_at(end);
     let rest = rest.strip_prefix(':')?;
-    let follows = rest.is_empty() || rest.starts_with([' ', '\t']);
-    (follows && !key.is_empty() && item(text).is_none()).then(|| (key, rest.trim_start_matches([' ', '\t'])))
+    let follows = rest.is_empty() || rest.starts_with(' ');
+    (follows && !key.is_empty() && item(text).is_none()).then(|| (key, rest.trim_start_matches(' ')))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::{
 const KEYWORDS: [&str; 4] = ["crt", "crt-list", "ca-file", "crl-file"];
 
 /// The files a configuration names for its TLS.
-pub fn named(configuration: &str) -> BTreeSet<PathBuf> {
+pub(crate) fn named(configuration: &str) -> BTreeSet<PathBuf> {
     let mut files = BTreeSet::new();
     for line in configuration.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -27,12 +27,12 @@ pub fn named(configuration: &str) -> BTreeSet<PathBuf> {
 }
 
 /// Those of the files that are not there.
-pub fn missing<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Vec<&'a Path> {
+pub(crate) fn missing<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Vec<&'a Path> {
     files.into_iter().map(PathBuf::as_path).filter(|file| file.try_exists().is_ok_and(|there| !there)).collect()
 }
 
 /// What there is to say of them; nothing where none is missing.
-pub fn explain<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Option<String> {
+pub(crate) fn explain<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Option<String> {
     let missing = missing(files);
     let (first, others) = (missing.first()?, missing.len() - 1);
     let others = if others > 0 { format!(" and {others} more files") } else { String::new() };
