@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .PHONY: help deps build release demo test soak bench lint fuzz clean
 
 FUZZ_SECONDS ?= 1200
-FUZZ_TARGETS := ini bodies haproxy
+FUZZ_TARGETS := ini bodies haproxy drive
 # Tests wait for routers and timers more than they compute.
 TEST_THREADS ?= 3
 DENY_VERSION := 0.20.2
