@@ -33,7 +33,7 @@ release: ## Build the agent as it ships: target/release/amphora-agent
 		cargo build --locked --release -p amphora-agent
 
 image: release ## Build build/image/amphora-x64-haproxy.qcow2, with SBOM and checksum (as root)
-	@image-builder/build $(IMAGE_OPTIONS)
+	@image-builder/build --install-packages $(IMAGE_OPTIONS)
 
 demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
 	@target/debug/demo
