@@ -5,8 +5,6 @@ export DIB_INIT_SYSTEM=systemd
 export DIB_PYTHON_VERSION=${DIB_PYTHON_VERSION:-3}
 export EFI_BOOT_DIR="EFI/debian"
 
-export DIB_DISTRIBUTION_MIRROR=${DIB_DISTRIBUTION_MIRROR:-http://deb.debian.org/debian}
-export DIB_DEBIAN_SECURITY_MIRROR=${DIB_DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 export DIB_DEBIAN_COMPONENTS=${DIB_DEBIAN_COMPONENTS:-main}
 # Networks are systemd-networkd's here: no /etc/network/interfaces.
 export DIB_APT_MINIMAL_CREATE_INTERFACES=${DIB_APT_MINIMAL_CREATE_INTERFACES:-0}
