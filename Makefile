@@ -11,6 +11,7 @@ FUZZ_TARGETS := ini bodies haproxy
 # Tests wait for routers and timers more than they compute.
 TEST_THREADS ?= 3
 DENY_VERSION := 0.20.2
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## Show this
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +37,7 @@ image: release ## Build build/image/amphora-x64-haproxy.qcow2, with SBOM and che
 	@image-builder/build --install-packages $(IMAGE_OPTIONS)
 
 demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
-	@target/debug/demo
+	@$(TARGET)/debug/demo
 
 test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/fetch-gobgp4.sh build/gobgp4 || echo "SKIPPED: everything with gobgpd 4.x: see the line above"
@@ -45,12 +46,12 @@ test: deps build ## All tests, on real routers and speakers (as root)
 	RUST_TEST_THREADS=$(TEST_THREADS) tests/run.sh --locked --workspace --features amphora-agent/crash-points
 
 soak: deps build ## 45 minutes of random kills and changes under clients (as root)
-	@target/debug/soak
+	@$(TARGET)/debug/soak
 
 bench: deps release ## Measure the figures of docs/bench.md (as root)
 	@[ "$(PEER)" != 1 ] || tests/octavia/install.sh build/octavia
 	cargo build --locked --release -p lab
-	@target/release/bench
+	@$(TARGET)/release/bench
 
 lint: ## Format, clippy, rustdoc, the image's scripts and cargo-deny
 	cargo fmt --check

@@ -4,6 +4,7 @@
 
 mod deadman;
 mod lost;
+mod notify;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
