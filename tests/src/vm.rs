@@ -1,8 +1,8 @@
 //! A virtual machine of the fabric: the amphora image under QEMU, seen from outside only.
 //!
 //! QEMU runs in a [`Node`], as on a compute host: each NIC is a tap on a bridge with a port of a segment. It emulates the
-//! processor (TCG) and does not ask for KVM; `IMAGE_TEST_ACCEL` names another accelerator, and `IMAGE_TEST_QEMU` more words
-//! for its command line, such as a kernel of one's own. The image stays as it is, since the machine writes to an overlay. What it says
+//! processor (TCG) and does not ask for KVM; `IMAGE_TEST_ACCEL` names another accelerator, and `IMAGE_TEST_QEMU` more words,
+//! one a line, such as a kernel of one's own. The image stays as it is, since the machine writes to an overlay. What it says
 //! on its first serial console is the log `{name}-serial.log`; on the second is a [`Shell`] that the image does not have.
 
 pub mod drive;
@@ -126,7 +126,7 @@ impl Vm {
         let port = wire(&node, &fabric.management, 0)?;
         let mut program = command([QEMU]);
         program.args(words(machine));
-        program.args(disk("root", &overlay, "qcow2", "virtio-blk-pci,bootindex=0"));
+        program.args(disk("root", &overlay, "qcow2", "virtio-blk-pci,bootindex=1"));
         let reader = match (boot.medium, machine) {
             (Medium::Iso9660, Machine::Q35) => "ide-cd,bus=ide.0",
             (Medium::Iso9660, Machine::Pc) => "ide-cd,bus=ide.1",
@@ -282,7 +282,7 @@ fn words(machine: Machine) -> Vec<String> {
         }
     }
     let more = std::env::var("IMAGE_TEST_QEMU").unwrap_or_default();
-    words.extend(more.split_whitespace().map(ToOwned::to_owned));
+    words.extend(more.lines().map(ToOwned::to_owned));
     words
 }
 

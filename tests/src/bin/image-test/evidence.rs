@@ -27,16 +27,23 @@ pub(crate) fn settled(report: &mut Report, vm: &mut Vm, name: &str) -> Result<()
     report.figure(&format!("{name}: boot"), split.trim_start_matches("Startup finished in "));
     let failed = vm.shell().run("systemctl list-units --failed --no-legend --plain | cut -d' ' -f1", COMMAND_TIME)?;
     report.figure(&format!("{name}: failed units"), if failed.is_empty() { "none" } else { &failed });
-    let memory = vm.shell().run("free -m | awk '/^Mem:/ { print $3 \" of \" $2 \" MiB\" }'", COMMAND_TIME)?;
-    report.figure(&format!("{name}: memory used"), memory);
-    let resident = "for p in amphora-agent gobgpd; do for i in $(pidof $p); do awk -v p=$p '/^VmRSS/ { print p, \
-                    int($2 / 1024), \"MiB\" }' /proc/$i/status; done; done | sort | paste -sd,";
-    let resident = vm.shell().run(resident, COMMAND_TIME)?;
-    report.figure(&format!("{name}: resident"), resident);
+    let memory = "awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print int((all - $2) / 1024) \" of \" int(all / 1024) \" \
+                  MiB\" }' /proc/meminfo";
+    report.figure(&format!("{name}: memory used"), vm.shell().run(memory, COMMAND_TIME)?);
+    for program in ["amphora-agent", "gobgpd"] {
+        let resident = format!("for i in $({}); do sed -n 's/^VmRSS:[ \t]*//p' /proc/$i/status; done", pids(program));
+        report.figure(&format!("{name}: {program}, resident"), vm.shell().run(&resident, COMMAND_TIME)?);
+    }
     if !failed.is_empty() {
         let units = failed.lines().collect::<Vec<_>>().join(" ");
         let said = vm.shell().run(&format!("systemctl status --no-pager -n 20 {units} || true"), COMMAND_TIME)?;
         report.say(&said);
     }
     check(failed.is_empty(), "a boot without failed units", failed)
+}
+
+/// The command that lists the processes of a program.
+pub(crate) fn pids(program: &str) -> String {
+    // The kernel keeps 15 characters of a name (TASK_COMM_LEN).
+    format!("grep -lx '{program:.15}' /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3")
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lab::Result;
 
-use crate::evidence::COMMAND_TIME;
+use crate::evidence::{COMMAND_TIME, pids};
 use crate::report::{Report, check};
 use crate::serve::Single;
 use crate::site::now;
@@ -21,14 +21,14 @@ pub(crate) fn run(report: &mut Report, single: &mut Single) -> Result<()> {
 
 fn back_earlier(report: &mut Report, single: &mut Single) -> Result<()> {
     let watch = single.site.tor().watch_routes()?;
-    let before = single.vm.shell().run("pidof gobgpd", COMMAND_TIME)?;
+    let before = single.vm.shell().run(&pids("gobgpd"), COMMAND_TIME)?;
     single.vm.shell().run("systemctl stop amphora-agent", COMMAND_TIME)?;
     std::thread::sleep(SHORT);
     single.vm.shell().run("systemctl start amphora-agent", COMMAND_TIME)?;
     single.site.wait_api(report, &single.vm)?;
     // Past the moment at which it would have been too late.
     std::thread::sleep(Duration::from_secs(30));
-    let after = single.vm.shell().run("pidof gobgpd", COMMAND_TIME)?;
+    let after = single.vm.shell().run(&pids("gobgpd"), COMMAND_TIME)?;
     check(before == after, "the same gobgpd", format!("{before}, then {after}"))?;
     let vip = single.vip.v4.to_string();
     let changes: Vec<_> = watch.so_far().into_iter().filter(|event| event.line.contains(&vip)).collect();
@@ -42,8 +42,9 @@ fn for_good(report: &mut Report, single: &mut Single) -> Result<()> {
     let stop = "systemctl stop amphora-agent; cut -d' ' -f1 /proc/uptime";
     let stopped: f32 = seconds(&single.vm.shell().run(stop, COMMAND_TIME)?);
     let start = now();
-    let watched = "while pidof gobgpd >/dev/null; do sleep 0.2; done; cut -d' ' -f1 /proc/uptime";
-    let ended: f32 = seconds(&single.vm.shell().run(watched, Duration::from_mins(2))?);
+    let listed = pids("gobgpd");
+    let watched = format!("while [ -n \"$({listed})\" ]; do sleep 0.2; done; cut -d' ' -f1 /proc/uptime");
+    let ended: f32 = seconds(&single.vm.shell().run(&watched, Duration::from_mins(2))?);
     let took = ended - stopped;
     report.figure("agent gone for good: gobgpd stopped after", format!("{took:.1} s"));
     single.wait_withdrawn(report, Duration::from_mins(1))?;

@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use crate::report::Report;
 
 /// A ceiling for a machine that boots: emulated, beside another one, on a busy host.
-pub(crate) const BOOT_TIME: Duration = Duration::from_mins(5);
+pub(crate) const BOOT_TIME: Duration = Duration::from_mins(10);
 /// A ceiling for whatever else is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// The ToR's secret.
 pub(crate) const MD5: &str = "image-test-md5-secret";
 pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -35,7 +35,7 @@ pub(crate) const LB: &str = "6f4b2f0e-4a4e-4c1b-9f0a-0d3b7a1c2d3e";
 pub(crate) struct Site {
     pub(crate) fabric: Fabric,
     pub(crate) members: Segment,
-    /// Each answers with its name, by HTTP on port 80 and by UDP on 53.
+    /// By HTTP on port 80, and by UDP on 53.
     pub(crate) nodes: Vec<Node>,
     _daemons: Vec<Proc>,
 }
@@ -255,7 +255,7 @@ pub(crate) fn member_address(number: usize) -> String {
     format!("10.9.0.{}", 101 + number)
 }
 
-/// A machine that says its name to whoever asks.
+/// A machine that says its name to whoever asks, by HTTP with the address the request came from.
 fn member(site: &Site, number: usize) -> Result<(Node, Vec<Proc>)> {
     let name = format!("member-{number}");
     let node = Node::new(&site.fabric.workdir, &name)?;
@@ -263,7 +263,7 @@ fn member(site: &Site, number: usize) -> Result<(Node, Vec<Proc>)> {
     up(&node, "eth0", &[format!("{}/24", member_address(number)).parse().expect("an address")])?;
     let text = format!(
         "defaults\n  mode http\n  timeout connect 5s\n  timeout client 10s\n  timeout server 10s\nfrontend one\n  bind :80\n  \
-         http-request return status 200 content-type text/plain string {name}\n"
+         http-request return status 200 content-type text/plain lf-string \"{name} for %[src]\"\n"
     );
     node.write_file("/etc/haproxy/member.cfg", text, 0o644)?;
     let http = node.spawn("haproxy", &mut command(["haproxy", "-db", "-f", "/etc/haproxy/member.cfg"]))?;
