@@ -98,7 +98,7 @@ impl Shell {
         self.socket.write_all(line.as_bytes()).map_err(io("ask the shell"))?;
         let (start, mut said) = (Instant::now(), Vec::new());
         loop {
-            let mut buffer = [0; 65536];
+            let mut buffer = [0; 8192];
             match self.socket.read(&mut buffer) {
                 Ok(0) => return Err(Error::Missing("the machine is off: its shell's port is closed".into())),
                 Ok(count) => said.extend(buffer.iter().take(count)),

@@ -29,11 +29,15 @@ pub(crate) fn with_keys_gone(report: &mut Report, single: &mut Single) -> Result
     }
     single.site.wait_session(report, &single.vm)?;
     let mut api = single.vm.api(&single.site.fabric)?;
+    let missing = report.wait("the details to name what is missing", PATIENCE, || {
+        let details = api.get("/1.0/details").map_err(|error| chain(&error))?.json();
+        let missing = details["missing_files"].clone();
+        if missing.as_array().is_some_and(|all| !all.is_empty()) { Ok(missing) } else { Err(details.to_string()) }
+    })?;
+    report.figure("details: missing_files", missing);
     let why = api.get(&format!("/1.0/distributor/why/{}", single.vip.v4))?.json();
     report.figure("why it is not announced then", &why["reason"]);
-    let announced = single.site.tor().has_learned(ipnet::IpNet::from(std::net::IpAddr::from(single.vip.v4)))?;
-    check(!announced, "a load balancer without its keys", "it is announced")?;
-    report.say(&format!("{why:#}"));
+    check(why["announced"] == false, "a load balancer without its keys is not announced", why)?;
     let call = now();
     single.does("update", json!({}))?;
     single.wait_announced(report)?;
@@ -42,17 +46,16 @@ pub(crate) fn with_keys_gone(report: &mut Report, single: &mut Single) -> Result
 }
 
 /// A soft reboot of one without TLS: withdrawn before it goes, and back without a call.
-pub(crate) fn by_the_power_button(report: &mut Report, single: &mut Single) -> Result<()> {
+pub(crate) fn by_its_system(report: &mut Report, single: &mut Single) -> Result<()> {
     let off = now();
     // The machine is told to reboot as Nova's soft reboot does, by the system itself.
     single.vm.shell().run("systemctl --no-block reboot", PATIENCE)?;
     single.wait_withdrawn(report, PATIENCE)?;
     report.took("rebooted: withdrawn in the ToR", off);
-    let down = report.wait("the agent is gone", PATIENCE, || {
+    report.wait("the agent's end", PATIENCE, || {
         let mut api = single.vm.api(&single.site.fabric).map_err(|error| chain(&error))?;
-        if api.get("/").is_err() { Ok(()) } else { Err("it answers") }.map_err(str::to_owned)
-    });
-    down?;
+        if api.get("/").is_err() { Ok(()) } else { Err("it answers".to_owned()) }
+    })?;
     single.site.wait_api(report, &single.vm)?;
     report.took("rebooted: API ready", off);
     single.wait_announced(report)?;

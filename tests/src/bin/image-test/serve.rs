@@ -26,7 +26,7 @@ pub(crate) struct Single {
 }
 
 pub(crate) fn run(report: &mut Report, image: &Path) -> Result<()> {
-    let mut site = Site::new("image-single", 0)?;
+    let site = Site::new("image-single", 0)?;
     site.advertise()?;
     let kind = Kind {
         index: 0,
@@ -52,7 +52,7 @@ impl Single {
         ports::scan(report, self)?;
         reboots::with_keys_gone(report, self)?;
         self.stop_and_start(report)?;
-        reboots::by_the_power_button(report, self)?;
+        reboots::by_its_system(report, self)?;
         gone::run(report, self)?;
         secrets::in_no_log(report, self)?;
         reboots::power_cut(report, self)?;

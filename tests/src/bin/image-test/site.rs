@@ -11,7 +11,7 @@ use lab::error::chain;
 use lab::net::{Segment, up};
 use lab::vm::drive::{self, Birth};
 use lab::vm::{Boot, Machine, Medium, management_mac};
-use lab::{Dual, Fabric, Family, Node, Options, Proc, Result, Tor, TorKind, Vm, command, traffic};
+use lab::{Dual, Fabric, Family, Node, Options, Result, Tor, TorKind, Vm, command, traffic};
 use serde_json::{Value, json};
 
 use crate::report::Report;
@@ -37,7 +37,6 @@ pub(crate) struct Site {
     pub(crate) members: Segment,
     /// By HTTP on port 80, and by UDP on 53.
     pub(crate) nodes: Vec<Node>,
-    _daemons: Vec<Proc>,
 }
 
 /// How one machine of the image differs from the next.
@@ -62,11 +61,10 @@ impl Site {
         options.tors[0].ttl_hops = Some(1);
         let fabric = Fabric::new(name, &options)?;
         let members = Segment::new(&fabric.workdir, "net-members")?;
-        let mut site = Self { fabric, members, nodes: Vec::new(), _daemons: Vec::new() };
+        let mut site = Self { fabric, members, nodes: Vec::new() };
         for number in 0..2 {
-            let (node, daemons) = member(&site, number)?;
+            let node = member(&site, number)?;
             site.nodes.push(node);
-            site._daemons.extend(daemons);
         }
         Ok(site)
     }
@@ -206,7 +204,7 @@ impl Site {
 
     /// Has the ToR advertise itself on the front-end network, so that NICs there give themselves an IPv6 address: the stock
     /// controller gives an amphora one of the first VIP's family only.
-    pub(crate) fn advertise(&mut self) -> Result<()> {
+    pub(crate) fn advertise(&self) -> Result<()> {
         let config = format!(
             "router id 192.0.2.1;\nprotocol device {{}}\nprotocol radv {{\n  interface \"{}\" {{\n    min ra interval 3; \
              max ra interval 4; prefix {} {{}};\n  }};\n}}\n",
@@ -215,9 +213,7 @@ impl Site {
         );
         self.tor().node().write_file("/etc/bird/radv.conf", config, 0o600)?;
         let bird = ["bird", "-f", "-c", "/etc/bird/radv.conf", "-s", "/run/radv.ctl", "-P", "/run/radv.pid"];
-        let daemon = self.tor().node().spawn("radv", &mut command(bird))?;
-        self._daemons.push(daemon);
-        Ok(())
+        self.tor().node().spawn("radv", &mut command(bird)).map(drop)
     }
 
     /// Shows what a failure needs, and keeps the lab's files.
@@ -256,7 +252,7 @@ pub(crate) fn member_address(number: usize) -> String {
 }
 
 /// A machine that says its name to whoever asks, by HTTP with the address the request came from.
-fn member(site: &Site, number: usize) -> Result<(Node, Vec<Proc>)> {
+fn member(site: &Site, number: usize) -> Result<Node> {
     let name = format!("member-{number}");
     let node = Node::new(&site.fabric.workdir, &name)?;
     site.members.plug(&node, "eth0", None)?;
@@ -266,11 +262,11 @@ fn member(site: &Site, number: usize) -> Result<(Node, Vec<Proc>)> {
          http-request return status 200 content-type text/plain lf-string \"{name} for %[src]\"\n"
     );
     node.write_file("/etc/haproxy/member.cfg", text, 0o644)?;
-    let http = node.spawn("haproxy", &mut command(["haproxy", "-db", "-f", "/etc/haproxy/member.cfg"]))?;
+    node.spawn("haproxy", &mut command(["haproxy", "-db", "-f", "/etc/haproxy/member.cfg"]))?;
     let script = "import os, socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 53))\nwhile True:\n    \
                   asked, who = s.recvfrom(100)\n    s.sendto(os.uname().nodename.encode(), who)\n";
-    let udp = node.spawn("udp", &mut command(["/usr/bin/python3", "-c", script]))?;
-    Ok((node, vec![http, udp]))
+    node.spawn("udp", &mut command(["/usr/bin/python3", "-c", script]))?;
+    Ok(node)
 }
 
 /// The controller's address, which health managers listen on.
