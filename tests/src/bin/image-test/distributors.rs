@@ -35,8 +35,7 @@ pub(crate) fn run(report: &mut Report, image: &Path) -> Result<()> {
     let on = now();
     let mut vms = [site.boot(image, &kind(0))?, site.boot(image, &kind(1))?];
     let outcome = announce(report, &site, &mut vms, on);
-    let [first, second] = &vms;
-    site.explain(&[first, second], outcome)
+    site.explain(&mut vms, outcome)
 }
 
 fn announce(report: &mut Report, site: &Site, vms: &mut [Vm; 2], on: Instant) -> Result<()> {

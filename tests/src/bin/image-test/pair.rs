@@ -31,8 +31,7 @@ pub(crate) fn run(report: &mut Report, image: &Path) -> Result<()> {
     let on = now();
     let mut vms = [site.boot(image, &KINDS[0])?, site.boot(image, &KINDS[1])?];
     let outcome = both(report, &site, &mut vms, on);
-    let [first, second] = &vms;
-    site.explain(&[first, second], outcome)
+    site.explain(&mut vms, outcome)
 }
 
 fn both(report: &mut Report, site: &Site, vms: &mut [Vm; 2], on: std::time::Instant) -> Result<()> {

@@ -42,7 +42,7 @@ pub(crate) fn run(report: &mut Report, image: &Path) -> Result<()> {
     let controller = Controller::start(&site.fabric)?;
     let mut single = Single { site, vm, controller, vip: addresses::vip(7) };
     let outcome = booted(report, &single.site, &mut single.vm, &kind, on).and_then(|()| single.live(report));
-    single.site.explain(&[&single.vm], outcome)
+    single.site.explain(std::slice::from_mut(&mut single.vm), outcome)
 }
 
 impl Single {

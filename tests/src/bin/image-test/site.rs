@@ -14,6 +14,7 @@ use lab::vm::{Boot, Machine, Medium, management_mac};
 use lab::{Dual, Fabric, Family, Node, Options, Result, Tor, TorKind, Vm, command, traffic};
 use serde_json::{Value, json};
 
+use crate::evidence::COMMAND_TIME;
 use crate::report::Report;
 
 /// A ceiling for a machine that boots: emulated, beside another one, on a busy host.
@@ -217,12 +218,17 @@ impl Site {
     }
 
     /// Shows what a failure needs, and keeps the lab's files.
-    pub(crate) fn explain<T>(&self, vms: &[&Vm], outcome: Result<T>) -> Result<T> {
+    pub(crate) fn explain<T>(&self, vms: &mut [Vm], outcome: Result<T>) -> Result<T> {
         if outcome.is_err() {
             for vm in vms {
+                let journal = "journalctl -b --no-pager -o short-monotonic -n 60 -u 'amphora*' -u gobgpd -u 'haproxy*'";
+                if let Ok(journal) = vm.shell().run(journal, COMMAND_TIME) {
+                    eprintln!("--- the end of {}'s journal, as far as it is about us\n{journal}", vm.name());
+                }
                 let text = std::fs::read(vm.serial()).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text).into_owned();
-                let lines: Vec<&str> = text.lines().collect();
+                // Without systemd's moving "Job X running", which is a line every half second.
+                let lines: Vec<&str> = text.lines().filter(|line| !line.contains(" running (")).collect();
                 eprintln!("--- the end of {}'s serial console, {}", vm.name(), vm.serial().display());
                 for line in &lines[lines.len().saturating_sub(60)..] {
                     eprintln!("{line}");
