@@ -12,6 +12,7 @@ FUZZ_TARGETS := ini bodies haproxy
 TEST_THREADS ?= 3
 DENY_VERSION := 0.20.2
 IMAGE ?= build/image/amphora-x64-haproxy.qcow2
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## Show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +35,7 @@ release: ## Build the agent as it ships: target/release/amphora-agent
 		cargo build --locked --release -p amphora-agent
 
 demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
-	@target/debug/demo
+	@$(TARGET)/debug/demo
 
 test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/fetch-gobgp4.sh build/gobgp4 || echo "SKIPPED: everything with gobgpd 4.x: see the line above"
@@ -46,15 +47,15 @@ image-test: deps build ## Boot the image (IMAGE) under QEMU and drive it from ou
 	@tests/install-packages.sh image-test
 	@tests/octavia/install.sh build/octavia
 	@[ -e "$(IMAGE)" ] || $(MAKE) image
-	@target/debug/image-test --image "$(IMAGE)" $(SCENARIOS)
+	@$(TARGET)/debug/image-test --image "$(IMAGE)" $(SCENARIOS)
 
 soak: deps build ## 45 minutes of random kills and changes under clients (as root)
-	@target/debug/soak
+	@$(TARGET)/debug/soak
 
 bench: deps release ## Measure the figures of docs/bench.md (as root)
 	@[ "$(PEER)" != 1 ] || tests/octavia/install.sh build/octavia
 	cargo build --locked --release -p lab
-	@target/release/bench
+	@$(TARGET)/release/bench
 
 lint: ## Format, clippy, rustdoc and cargo-deny
 	cargo fmt --check
