@@ -6,12 +6,12 @@
 # Most tests are real routers with real timers beside each other on few cores, and a machine that stalls for a second
 # can fail one. A test that passes alone is named as FLAKY, with the first failure's output above, and is a fault to
 # mend; it does not fail the run. More than MOST of them, a test that fails again, or anything else that ends
-# `cargo test` badly (a build, a test program that dies) does.
+# `cargo test` badly (a build, a test program that dies) does. All that was printed is in target/tests.log.
 set -uo pipefail
 MOST=3
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+log=${CARGO_TARGET_DIR:-target}/tests.log
+mkdir -p "${log%/*}"
 cargo test "$@" --no-fail-fast 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 [ "$status" = 0 ] && exit 0

@@ -304,8 +304,13 @@ speaker = unix://{}
         self.node.within(|| {
             let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
             let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+            // `1 (name) S ...`: proc_pid_stat(5). One that has ended and is not reaped yet does not count.
             let named = |pid: &u32| {
-                std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == program)
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                let name = stat.split_once('(').zip(stat.rsplit_once(") "));
+                name.is_some_and(|((_, name), (_, state))| {
+                    name.starts_with(&format!("{program}) ")) && !state.starts_with('Z')
+                })
             };
             pids.filter(named).collect()
         })

@@ -5,7 +5,7 @@
 
 use netns::Error;
 
-use super::{Kernel, rule};
+use super::{Kernel, step::rule};
 use crate::plan::Want;
 
 impl Kernel {

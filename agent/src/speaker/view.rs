@@ -222,6 +222,12 @@ impl View {
         let sessions = async { self.live()?.speaker.sessions().await.map_err(|e| with_causes(&e)) }.await;
         self.shown(&sessions)
     }
+
+    /// The same, without counting what each is sent.
+    pub async fn peers_uncounted(&self) -> Vec<PeerView> {
+        let sessions = async { self.live()?.speaker.sessions_uncounted().await.map_err(|e| with_causes(&e)) }.await;
+        self.shown(&sessions)
+    }
 }
 
 /// A peer and its session, as far as there is one, or why nobody knows.

@@ -15,7 +15,7 @@ pub(super) async fn of(app: &App, vip: IpAddr, plug: Option<&Plug>) -> Vec<Strin
     let mut notes: Vec<_> = plug.and_then(|plug| inside_subnet(vip, plug)).into_iter().collect();
     let local_as = app.running.current().bgp.as_ref().map(|bgp| bgp.local_as);
     if let (Some(speaker), Some(local_as)) = (&app.speaker, local_as) {
-        notes.extend(without_add_path(&speaker.peers().await, local_as.get()));
+        notes.extend(without_add_path(&speaker.peers_uncounted().await, local_as.get()));
     }
     notes
 }
