@@ -154,6 +154,7 @@ fn distributors_announce_what_is_registered_and_the_tor_spreads_over_them() {
     assert!(second.status == 409 && second.text().contains("amphora-70"), "{}", second.text());
     let why = apis[0].get(&format!("/1.0/distributor/why/{}", shared.v4)).unwrap().success().unwrap().json();
     assert!(why["announced"] == true && why["gates"] == json!([]), "{why}");
+    assert!(why["notes"].to_string().contains("role = distributor"), "{why}");
 
     // Whoever leaves takes its own next hop with it.
     apis[0].unregister("amphora-70", "").unwrap().success().unwrap();
