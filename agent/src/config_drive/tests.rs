@@ -234,7 +234,7 @@ fn the_time_zone_is_set_where_it_is_installed() {
     let site = Site::new();
     site.write("latest/user_data", "#cloud-config\ntimezone: Europe/Vienna\n");
     let said = site.run().unwrap();
-    assert_eq!(said[0], "/usr/share/zoneinfo/Europe/Vienna is not there: the time zone stays as it is");
+    assert_eq!(said[0], "/usr/share/zoneinfo/Europe/Vienna is not there, or not to be used: the time zone stays");
     site.metadata("8d0c-2");
     fs::create_dir_all(site.at("usr/share/zoneinfo/Europe")).unwrap();
     fs::write(site.at("usr/share/zoneinfo/Europe/Vienna"), "TZif").unwrap();
@@ -244,6 +244,9 @@ fn the_time_zone_is_set_where_it_is_installed() {
     site.metadata("8d0c-3");
     site.write("latest/user_data", "#cloud-config\ntimezone: Europe\n");
     assert!(site.run().unwrap()[0].contains("Europe is not there"));
+    site.metadata("8d0c-4");
+    site.write("latest/user_data", "#cloud-config\ntimezone: Etc/GMT+5\n");
+    assert!(site.run().unwrap()[0].contains("Etc/GMT+5 is not there, or not to be used"));
 }
 
 proptest! {
