@@ -4,6 +4,7 @@ pub mod api;
 pub mod child;
 pub mod clock;
 pub mod config;
+pub mod config_drive;
 pub mod converge;
 mod crash;
 pub mod ctl;

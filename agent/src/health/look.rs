@@ -160,7 +160,13 @@ impl Looker {
         if self.stopping.contains(lb) {
             return Reading::new(Verdict::Off, format!("haproxy of {lb} is being stopped by a call"));
         }
-        match self.statuses.get(lb) {
+        let status = self.statuses.get(lb);
+        if let Some(Ok(Status::Starting | Status::Failed { .. })) = status
+            && let Some(why) = self.binds.missing(lb)
+        {
+            return Reading::new(Verdict::Fail, format!("haproxy of {lb} cannot start: {why}"));
+        }
+        match status {
             Some(Ok(Status::Active { pid, .. })) => {
                 Reading::new(Verdict::Pass, format!("haproxy of {lb} runs as process {pid}"))
             }

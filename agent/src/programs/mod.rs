@@ -30,6 +30,11 @@ pub type Program = fn(&[OsString]) -> ExitCode;
 const PROGRAMS: &[(&str, &str, Program)] = &[
     ("amphoractl", "COMMAND: shows and steers the running agent; its own --help lists the commands", crate::ctl::main),
     (
+        "config-drive",
+        "[--directory DIR] [--root ROOT] [--wait SECONDS]: applies Nova's config drive, once an instance",
+        crate::config_drive::main,
+    ),
+    (
         "deadman",
         "[SOCKET]: stops gobgpd when the agent stays away; without SOCKET at once, for systemd's timer",
         deadman,

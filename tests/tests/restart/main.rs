@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod deadman;
+mod keys;
 mod lost;
 mod notify;
 
