@@ -271,7 +271,7 @@ link set br{number} up"
 
 fn words(machine: Machine) -> Vec<String> {
     let accelerator = std::env::var("IMAGE_TEST_ACCEL").unwrap_or_else(|_| "tcg,thread=multi".to_owned());
-    let mut words: Vec<String> = ["-nodefaults", "-no-user-config", "-display", "none", "-cpu", "max"]
+    let mut words: Vec<String> = ["-nodefaults", "-no-user-config", "-display", "none", "-cpu", "max,-svm"]
         .into_iter()
         .chain(["-smp", "2", "-m", "1024", "-rtc", "base=utc", "-accel", &accelerator, "-machine", machine.name()])
         .map(ToOwned::to_owned)
