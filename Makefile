@@ -1,13 +1,13 @@
 # The front door. `make help` lists the targets; each installs what it lacks and says so.
 #
-# AS_ROOT: demo, test, image-test, soak and bench make network namespaces, so they run as root.
+# AS_ROOT: demo, test, image-test, soak and bench make network namespaces, and image makes file systems, so they run as root.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build release demo test image-test soak bench lint fuzz clean
+.PHONY: help deps build release image demo test image-test soak bench lint fuzz clean
 
 FUZZ_SECONDS ?= 1200
-FUZZ_TARGETS := ini bodies haproxy
+FUZZ_TARGETS := ini bodies haproxy drive
 # Tests wait for routers and timers more than they compute.
 TEST_THREADS ?= 3
 DENY_VERSION := 0.20.2
@@ -21,6 +21,7 @@ help: ## Show this
 	@echo "  TOR=bird make demo     with BIRD as the ToR instead of FRR"
 	@echo "  MINUTES=10 make soak   for another time than 45 minutes; TOR=frr, SEED=N"
 	@echo "  PEER=1 make bench      measures Octavia's own Python agent beside this one"
+	@echo "  make image IMAGE_OPTIONS='--release 12 --conf-d my-bgp'   image-builder/build --help has them all"
 	@echo "  make image-test IMAGE=my.qcow2 SCENARIOS='single pair'   another image, not all of it"
 	@echo "  make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS=ini"
 
@@ -33,6 +34,9 @@ build: ## Build everything (debug, with the crash points the tests need)
 release: ## Build the agent as it ships: target/release/amphora-agent
 	AMPHORA_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown) \
 		cargo build --locked --release -p amphora-agent
+
+image: release ## Build build/image/amphora-x64-haproxy.qcow2, with SBOM and checksum (as root)
+	@image-builder/build --install-packages $(IMAGE_OPTIONS)
 
 demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
 	@$(TARGET)/debug/demo
@@ -57,12 +61,13 @@ bench: deps release ## Measure the figures of docs/bench.md (as root)
 	cargo build --locked --release -p lab
 	@$(TARGET)/release/bench
 
-lint: ## Format, clippy, rustdoc and cargo-deny
+lint: ## Format, clippy, rustdoc, the image's scripts and cargo-deny
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets --features amphora-agent/crash-points -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	@cargo deny --version 2>/dev/null | grep -qF $(DENY_VERSION) || \
 		{ echo "installing cargo-deny $(DENY_VERSION)"; cargo install --locked --quiet cargo-deny --version $(DENY_VERSION); }
+	@image-builder/lint
 	cargo deny --all-features check bans licenses sources
 	@if timeout 60 cargo deny --all-features fetch db >/dev/null 2>&1; then cargo deny --all-features check advisories; \
 		else echo "SKIPPED: cargo deny check advisories: the advisory database cannot be reached from here"; fi
