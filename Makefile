@@ -1,25 +1,28 @@
 # The front door. `make help` lists the targets; each installs what it lacks and says so.
 #
-# AS_ROOT: demo, test, soak and bench make network namespaces, so they run as root.
+# AS_ROOT: demo, test, image-test, soak and bench make network namespaces, and image makes file systems, so they run as root.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build release demo test soak bench lint fuzz clean
+.PHONY: help deps build release image demo test image-test soak bench lint fuzz clean
 
 FUZZ_SECONDS ?= 1200
-FUZZ_TARGETS := ini bodies haproxy
+FUZZ_TARGETS := ini bodies haproxy drive
 # Tests wait for routers and timers more than they compute.
 TEST_THREADS ?= 3
 DENY_VERSION := 0.20.2
+IMAGE ?= build/image/amphora-x64-haproxy.qcow2
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## Show this
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  KEEP=1 make demo       leaves the fabric up and says how to look around"
 	@echo "  TOR=bird make demo     with BIRD as the ToR instead of FRR"
 	@echo "  MINUTES=10 make soak   for another time than 45 minutes; TOR=frr, SEED=N"
 	@echo "  PEER=1 make bench      measures Octavia's own Python agent beside this one"
+	@echo "  make image IMAGE_OPTIONS='--release 12 --conf-d my-bgp'   image-builder/build --help has them all"
+	@echo "  make image-test IMAGE=my.qcow2 SCENARIOS='single pair'   another image, not all of it"
 	@echo "  make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS=ini"
 
 deps: ## Install the Debian packages that demo, test and bench need
@@ -32,6 +35,9 @@ release: ## Build the agent as it ships: target/release/amphora-agent
 	AMPHORA_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown) \
 		cargo build --locked --release -p amphora-agent
 
+image: release ## Build build/image/amphora-x64-haproxy.qcow2, with SBOM and checksum (as root)
+	@image-builder/build --install-packages $(IMAGE_OPTIONS)
+
 demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
 	@$(TARGET)/debug/demo
 
@@ -41,6 +47,12 @@ test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/octavia/install.sh build/octavia || echo "SKIPPED: everything with the real Octavia: see the line above"
 	RUST_TEST_THREADS=$(TEST_THREADS) tests/run.sh --locked --workspace --features amphora-agent/crash-points
 
+image-test: deps build ## Boot the image (IMAGE) under QEMU and drive it from outside: half an hour (as root)
+	@tests/install-packages.sh image-test
+	@tests/octavia/install.sh build/octavia
+	@[ -e "$(IMAGE)" ] || $(MAKE) image
+	@$(TARGET)/debug/image-test --image "$(IMAGE)" $(SCENARIOS)
+
 soak: deps build ## 45 minutes of random kills and changes under clients (as root)
 	@$(TARGET)/debug/soak
 
@@ -49,12 +61,13 @@ bench: deps release ## Measure the figures of docs/bench.md (as root)
 	cargo build --locked --release -p lab
 	@$(TARGET)/release/bench
 
-lint: ## Format, clippy, rustdoc and cargo-deny
+lint: ## Format, clippy, rustdoc, the image's scripts and cargo-deny
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets --features amphora-agent/crash-points -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	@cargo deny --version 2>/dev/null | grep -qF $(DENY_VERSION) || \
 		{ echo "installing cargo-deny $(DENY_VERSION)"; cargo install --locked --quiet cargo-deny --version $(DENY_VERSION); }
+	@image-builder/lint
 	cargo deny --all-features check bans licenses sources
 	@if timeout 60 cargo deny --all-features fetch db >/dev/null 2>&1; then cargo deny --all-features check advisories; \
 		else echo "SKIPPED: cargo deny check advisories: the advisory database cannot be reached from here"; fi

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a Debian 12 tree with systemd, dbus, haproxy and keepalived in it, which tests boot with systemd-nspawn.
+# Makes a Debian 12 tree with systemd, dbus, gobgpd, haproxy and keepalived in it, which tests boot with systemd-nspawn.
 #
 #     tests/debian12.sh [FOLDER]      (default build/debian12)
 #
@@ -7,7 +7,7 @@
 # reason where the packages cannot be had.
 set -eu
 
-packages=systemd,systemd-sysv,dbus,haproxy,keepalived,iproute2,procps,iputils-ping
+packages=systemd,systemd-sysv,dbus,gobgpd,haproxy,keepalived,iproute2,procps,iputils-ping
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:-$here/../build/debian12}
 mark=$folder/INSTALLED
@@ -36,7 +36,7 @@ rm -rf "$folder"
 debootstrap --variant=minbase --include="$packages" bookworm "$folder" ${mirror:+"$mirror"} >"$folder.log" 2>&1 ||
     fail "debootstrap: $(tail -n 1 "$folder.log")"
 # Ours are the services here, and a fresh machine id would make systemd enable everything.
-for unit in haproxy keepalived; do
+for unit in gobgpd haproxy keepalived; do
     rm -f "$folder/etc/systemd/system/multi-user.target.wants/$unit.service"
 done
 : >"$folder/etc/machine-id"

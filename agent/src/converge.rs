@@ -38,6 +38,7 @@ use crate::{
     kernel::{Applied, Kernel, Seen},
     owner::Shared,
     plan::{Device, Step, kept, plan},
+    pulse::Pulse,
     resolve::{self, Announcements, Policy},
     speaker::Link,
     state::{Desired, VipMode},
@@ -144,7 +145,7 @@ impl Converge {
     }
 
     /// Runs until the namespace it works in is not `amphora-haproxy` any more; then the agent has to start over.
-    pub async fn run(mut self) {
+    pub async fn run(mut self, pulse: Pulse) {
         let mut events = events::of(&self.kernel);
         let mut speaker_news = self.link.as_ref().map(Link::news);
         let mut scope = self.scope(true);
@@ -152,7 +153,7 @@ impl Converge {
         // When to look again, because the kernel has said that something changed.
         let mut stale: Option<Instant> = None;
         loop {
-            let (outcome, passes) = self.settle(&scope).await;
+            let (outcome, passes) = self.settle(&scope, &pulse).await;
             let pause = if outcome.failed {
                 retry += 1;
                 let pause = Duration::from_millis(RETRY[(retry - 1).min(RETRY.len() - 1)]);
@@ -163,6 +164,7 @@ impl Converge {
                 if outcome.undecided { UNDECIDED } else { RESYNC }
             };
             let again = Instant::now() + pause;
+            pulse.waits_for(pause);
             let all = loop {
                 tokio::select! {
                     () = self.shared.changed() => break false,
@@ -193,9 +195,10 @@ impl Converge {
     }
 
     /// Passes until nothing is left to do or something fails; how many it took.
-    async fn settle(&mut self, scope: &Scope) -> (Outcome, usize) {
+    async fn settle(&mut self, scope: &Scope, pulse: &Pulse) -> (Outcome, usize) {
         let mut passes = 0;
         let outcome = loop {
+            pulse.works();
             let outcome = self.pass(scope).await;
             self.teller.pass_over();
             passes += 1;

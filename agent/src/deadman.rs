@@ -1,8 +1,11 @@
-//! The dead man's switch, where no systemd stands by (invariant 3).
+//! The dead man's switch (invariant 3): by a process of its own, or by systemd's timer.
 //!
 //! Killing the agent changes nothing on the wire: gobgpd announces on. But an agent that does not come back
 //! can no longer judge whether the VIP is served, so after 30 s without one, gobgpd is told to stop; its
-//! Cease takes the routes away. The watcher is a process of its own, `amphora-agent deadman`, that outlives
+//! Cease takes the routes away.
+//!
+//! Where `amphora-agent.service` has started the agent, that unit arms `amphora-deadman.timer` at the agent's end and
+//! disarms it when the agent is ready, and says so to it ([`is_systemds`]). Elsewhere the watcher is a process of its own, `amphora-agent deadman`, that outlives
 //! the agent and looks once a second whether anybody holds the agent's lock. It asks (`F_OFD_GETLK`) and
 //! never takes the lock itself, so it cannot stand in the way of an agent that starts.
 
@@ -68,6 +71,13 @@ impl Lock {
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
+}
+
+/// Whether the unit that has started this agent has armed the switch (`systemd/amphora-agent.service`). The presence of
+/// systemd would not tell: an operator may have started the agent by hand, or by a unit of an older release.
+#[must_use]
+pub fn is_systemds() -> bool {
+    std::env::var_os("AMPHORA_DEADMAN").is_some_and(|switch| switch == "timer")
 }
 
 /// The lock a running agent holds.

@@ -20,7 +20,7 @@ use nix::{
     errno::Errno,
     fcntl::{OFlag, openat, renameat},
     sys::stat::{Mode, mkdirat},
-    unistd::{UnlinkatFlags, unlinkat},
+    unistd::{UnlinkatFlags, symlinkat, unlinkat},
 };
 
 use crate::crash;
@@ -81,6 +81,13 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Directory(OwnedFd);
 
+impl From<OwnedFd> for Directory {
+    /// A directory that was opened otherwise, such as a mount of its own.
+    fn from(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+}
+
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -126,15 +133,30 @@ impl Directory {
 
     /// What is in a file; `None` where there is no regular file of that name.
     pub fn read(&self, name: &Name) -> io::Result<Option<Vec<u8>>> {
+        self.read_at_most(name, usize::MAX)
+    }
+
+    /// As [`Directory::read`], and no more than its first `limit` bytes.
+    pub fn read_at_most(&self, name: &Name, limit: usize) -> io::Result<Option<Vec<u8>>> {
         // Not blocking: opening somebody's FIFO would otherwise wait for a writer.
         let opened = self.open_at(name.as_str(), OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
-        let Some(mut file) = opened.map(File::from) else { return Ok(None) };
+        let Some(file) = opened.map(File::from) else { return Ok(None) };
         if !file.metadata()?.is_file() {
             return Ok(None);
         }
         let mut contents = Vec::new();
-        file.read_to_end(&mut contents)?;
+        file.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut contents)?;
         Ok(Some(contents))
+    }
+
+    /// What is in it under names that are [`Name`]s, in no order.
+    pub fn names(&self) -> io::Result<Vec<Name>> {
+        let how = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut names = Vec::new();
+        for entry in nix::dir::Dir::openat(&self.0, ".", how, Mode::empty())?.iter() {
+            names.extend(entry?.file_name().to_str().ok().and_then(Name::new));
+        }
+        Ok(names)
     }
 
     /// As [`Directory::inner_or_make`], but made for all to enter (0755): programs of other users run what is in it.
@@ -177,6 +199,17 @@ impl Directory {
             return Err(error);
         }
         crash::point("file: replaced");
+        self.sync()
+    }
+
+    /// Puts a symbolic link in the place of whatever had that name, durably.
+    pub fn link(&self, name: &Name, to: &str) -> io::Result<()> {
+        let _one = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        let temporary = name.temporary();
+        self.unlink(&temporary)?;
+        symlinkat(to, &self.0, temporary.as_str())?;
+        renameat(&self.0, temporary.as_str(), &self.0, name.as_str())?;
+        crash::point("file: linked");
         self.sync()
     }
 

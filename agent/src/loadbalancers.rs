@@ -4,6 +4,8 @@
 //! The files are Octavia's (`<lb>/haproxy.cfg`, `<lb>/<lb>.pid`, `lvs/octavia-keepalivedlvs-<id>.conf`) and
 //! are read at every call: they may come from Octavia's own agent, and haproxy and keepalived write theirs.
 
+pub(crate) mod certificates;
+
 use std::{fmt, io, path::Path};
 
 use crate::{
@@ -58,6 +60,8 @@ pub struct Overview {
     pub haproxy_running: usize,
     /// The listeners haproxy serves.
     pub haproxy: Vec<Listener>,
+    /// The files of their TLS that are not there, sorted.
+    pub missing_files: Vec<String>,
     /// How many keepalived processes for LVS run.
     pub lvs_running: usize,
     /// The listeners LVS serves.
@@ -73,11 +77,15 @@ pub fn overview(base: &Path) -> io::Result<Overview> {
     let Some(root) = Directory::open(base)? else { return Ok(overview) };
     for id in names(base)?.iter().filter_map(|name| LbId::new(name)) {
         let Some(configuration) = configuration_in(&root, &id)? else { continue };
-        overview.haproxy.extend(frontends(&String::from_utf8_lossy(&configuration)));
+        let configuration = String::from_utf8_lossy(&configuration);
+        overview.haproxy.extend(frontends(&configuration));
+        let files = certificates::named(&configuration);
+        overview.missing_files.extend(certificates::missing(&files).iter().map(|file| file.display().to_string()));
         let pid_file = Name::new(&format!("{id}.pid")).expect("an id is short and plain");
         let pid = root.inner(id.name())?.map(|d| d.read(&pid_file)).transpose()?.flatten();
         overview.haproxy_running += usize::from(pid.is_some_and(|pid| is_running(&pid)));
     }
+    overview.missing_files.sort();
     let lvs = base.join("lvs");
     let Some(directory) = Directory::open(&lvs)? else { return Ok(overview) };
     for name in names(&lvs)? {

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::{
     api::error::Status,
     crash,
+    pulse::Pulse,
     state::{Change, Desired, Log, LogError, Registration},
 };
 
@@ -157,7 +158,7 @@ pub struct Owner {
 
 impl Owner {
     /// Reads the state at `path` and starts the owner. The thread ends when the last handle is dropped.
-    pub fn start(path: &Path) -> Result<(Self, std::thread::JoinHandle<()>), LogError> {
+    pub fn start(path: &Path, pulse: Pulse) -> Result<(Self, std::thread::JoinHandle<()>), LogError> {
         let (log, changes) = Log::open(path)?;
         let mut desired = Desired::default();
         for change in changes {
@@ -170,7 +171,7 @@ impl Owner {
             let shared = shared.clone();
             std::thread::Builder::new()
                 .name("owner".into())
-                .spawn(move || own(log, &shared, queue))
+                .spawn(move || own(log, &shared, queue, &pulse))
                 .map_err(|source| LogError::Io { doing: "start the thread that owns", path: path.to_owned(), source })?
         };
         Ok((Self { requests, shared }, thread))
@@ -215,11 +216,13 @@ fn touches(change: &Change) -> Touches {
     }
 }
 
-fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>) {
+fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>, pulse: &Pulse) {
+    pulse.works();
     let mut generation = FOUND;
     let mut held_over = None;
     keep_old(&mut log, shared);
-    while let Some(first) = held_over.take().or_else(|| queue.blocking_recv()) {
+    while let Some(first) = held_over.take().or_else(|| waited_for(&mut queue, pulse)) {
+        pulse.works();
         let mut touched = HashSet::new();
         let mut changes = Vec::new();
         let mut waiting = Vec::new();
@@ -266,6 +269,11 @@ fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>) {
             }
         }
     }
+}
+
+fn waited_for(queue: &mut mpsc::Receiver<Request>, pulse: &Pulse) -> Option<Request> {
+    pulse.waits();
+    queue.blocking_recv()
 }
 
 /// Once nothing is held that an older release does not know, it can take over again.

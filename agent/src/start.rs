@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,8 +29,10 @@ use crate::{
     interfaces::import,
     kernel::{Kernel, NAMESPACE},
     metrics::{Sources as Metered, http::Requests},
+    notify::Notify,
     owner::Owner,
     programs, prometheus,
+    pulse::{self, Pulse, Pulses},
     reload::{ReloadError, Running, SetDebug},
     resolve::{self, Facts, Policy},
     server::{
@@ -115,32 +118,25 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let _lock = lock(&deadman::agents_lock()).await?;
     let kernel = Kernel::open()?;
     let management = links_in_use(&kernel).await?;
+    let mut pulses = Pulses::default();
+    let mut pulse = |name| pulses.of(name, pulse::WORK);
     let directory = config.paths.base.join("amphora-agent");
-    private_directory(&directory).map_err(|e| StartError::Directory(directory.clone(), e))?;
-    let state = directory.join("state");
-    let first = !state.exists();
-    let (owner, _) = Owner::start(&state)?;
-    if first {
-        take_over(&config, &kernel, &owner).await?;
-    }
-    complete(&config, &owner).await;
+    let owner = take_up(&config, &directory, &kernel, pulse("owning")).await?;
 
     let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
     let inside = kernel.inside().namespace().clone();
-    let mut heartbeats = Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone())
-        .map_err(StartError::Heartbeats)?;
+    let mut heartbeats =
+        Heartbeats::start(running.subscribe(), owner.shared().clone(), inside.clone(), pulse("heartbeat"))
+            .map_err(StartError::Heartbeats)?;
     let socket = running.current().bgp.as_ref().map(|bgp| bgp.speaker.clone());
     speaker::leave_previous(socket.as_deref()).await.map_err(StartError::Previous)?;
-    let (mut link, mut view, mut keeper) = (None, None, None);
-    if running.current().bgp.is_some() {
-        let (l, v, k) = Link::start(running.subscribe());
-        (link, view, keeper) = (Some(l), Some(v), Some(k));
-    }
+    let speaking = socket.map(|_| Link::start(running.subscribe(), pulse("speaker's")));
+    let (link, view, mut keeper) = speaking.map_or_else(Default::default, |(l, v, k)| (Some(l), Some(v), Some(k)));
     let (judged, gates) = health::channel();
     let (converge, progress) =
         Converge::new(owner.shared().clone(), kernel.clone(), running.subscribe(), link, gates.clone());
-    let mut converge = tokio::spawn(converge.run());
+    let mut converge = tokio::spawn(converge.run(pulse("converging")));
     // A service that is started at boot may bind its addresses.
     let _ = tokio::time::timeout(FIRST_PASS, progress.reached(1)).await;
     let services = services(runner, &directory).map_err(StartError::Services)?;
@@ -156,7 +152,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let leaver = Leaver::new(gates.clone(), stopping.clone(), progress.clone());
     let health =
         Health::new(running.subscribe(), desired, kernel.clone(), progress.clone(), &services, stopping, judged);
-    let mut health = tokio::spawn(health.run());
+    let mut health = tokio::spawn(health.run(pulse("health")));
 
     let (drains, draining) = Drains::new(owner.clone(), progress.clone(), kernel.clone(), running.subscribe());
     let mut drains = tokio::spawn(drains.run());
@@ -189,13 +185,17 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         tokio::spawn(prometheus::keep_running(services));
     }
     let stop = CancellationToken::new();
-    let mut server = tokio::spawn(serve_both(listener, reloader, router, limits, stop.clone()));
+    let mut server = tokio::spawn(serve_both(listener, reloader, router, limits, stop.clone(), pulse("serving")));
     tracing::info!(address = %bind, version = env!("CARGO_PKG_VERSION"), "serving");
+    let (notify, status) = (Notify::from_environment(), format!("serving on {bind}"));
+    notify.ready(&status);
+    let mut fed = pin!(pulse::feed(notify.clone(), pulses));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(running.clone()),
+            _ = hangup.recv() => reload(running.clone(), notify.clone(), status.clone()),
+            never = &mut fed => match never {},
             _ = &mut converge => return Err(StartError::Task("converging")),
             _ = &mut drains => return Err(StartError::Task("draining")),
             _ = &mut health => return Err(StartError::Task("health")),
@@ -206,6 +206,7 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
         }
     }
     tracing::info!("stopping; VIPs, routes and the speaker stay as they are");
+    notify.stopping();
     stop.cancel();
     let _ = server.await; // its panic is reported by the hook
     heartbeats.part().await;
@@ -219,6 +220,7 @@ async fn serve_both(
     router: axum::Router,
     limits: impl Fn() -> Limits + Clone + Send + Sync + 'static,
     stop: CancellationToken,
+    pulse: Pulse,
 ) {
     let back_door = match local::listen(Path::new(local::SOCKET)) {
         Ok(listener) => Some(tokio::spawn(local::serve(listener, router.clone(), limits.clone(), stop.clone()))),
@@ -227,10 +229,23 @@ async fn serve_both(
             None
         }
     };
-    serve::serve(listener, reloader, router, limits, stop).await;
+    serve::serve(listener, reloader, router, limits, stop, pulse).await;
     if let Some(back_door) = back_door {
         let _ = back_door.await; // its panic is reported by the hook
     }
+}
+
+/// Takes up the state of the agent before this one, of whatever kind.
+async fn take_up(config: &Config, directory: &Path, kernel: &Kernel, pulse: Pulse) -> Result<Owner, StartError> {
+    private_directory(directory).map_err(|e| StartError::Directory(directory.to_owned(), e))?;
+    let state = directory.join("state");
+    let first = !state.exists();
+    let (owner, _) = Owner::start(&state, pulse)?;
+    if first {
+        take_over(config, kernel, &owner).await?;
+    }
+    complete(config, &owner).await;
+    Ok(owner)
 }
 
 /// What a Python agent has plugged becomes the state of an agent that has none, and what it has put into the kernel for
@@ -263,11 +278,7 @@ async fn complete(config: &Config, owner: &Owner) {
 
 /// Whoever runs haproxy and keepalived.
 fn services(runner: Runner, directory: &Path) -> io::Result<Services> {
-    let systemd = match runner {
-        Runner::Auto => systemd::booted(),
-        Runner::Systemd => true,
-        Runner::Direct => false,
-    };
+    let systemd = systemd::chosen(runner);
     tracing::info!(runner = if systemd { "systemd" } else { "the agent itself" }, "services");
     if systemd {
         let settings = Settings {
@@ -328,11 +339,12 @@ async fn links_in_use(kernel: &Kernel) -> Result<Vec<u32>, netns::Error> {
 }
 
 /// Reads the configuration again where waiting for a disk holds nobody up.
-fn reload(running: Arc<Running>) {
+fn reload(running: Arc<Running>, notify: Notify, status: String) {
     tokio::task::spawn_blocking(move || {
+        notify.reloading();
         let stays = "the configuration is not usable; the old one stays";
         match running.reload() {
-            Ok(()) => {}
+            Ok(()) => return notify.ready(&status),
             Err(ReloadError::Unusable(problems)) => {
                 for problem in problems {
                     tracing::error!(%problem, "{stays}");
@@ -340,5 +352,6 @@ fn reload(running: Arc<Running>) {
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "{stays}"),
         }
+        notify.ready(&format!("{status}; {stays}"));
     });
 }

@@ -85,14 +85,20 @@ impl Program {
         argv.extend(["--inh-caps", &only, "--ambient-caps", &only, "--bounding-set", &only].map(Into::into));
         argv.extend(["--no-new-privs", "--"].map(Into::into));
         argv.push(self.path.clone().into());
+        argv.extend(self.arguments(flags));
+        argv
+    }
+
+    /// The daemon's own arguments, for whoever has set umask, account and capabilities.
+    #[must_use]
+    pub fn arguments(&self, flags: &Flags) -> Vec<OsString> {
         let mut hosts = OsString::from("--api-hosts=unix://");
         hosts.push(&self.socket);
-        argv.push(hosts);
-        argv.extend(["--pprof-disable", "--log-plain"].map(Into::into));
+        let mut arguments = vec![hosts, "--pprof-disable".into(), "--log-plain".into()];
         if flags.has_metrics {
-            argv.push("--metrics-path=".into()); // else localhost:6060 stays open, pprof or not
+            arguments.push("--metrics-path=".into()); // else localhost:6060 stays open, pprof or not
         }
-        argv
+        arguments
     }
 
     /// Variables to set for the command.

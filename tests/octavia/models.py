@@ -2,8 +2,9 @@
 
 What is asked for is JSON: {"id", "topology", "vnic_type", "vip": VIP, "additional_vips": [VIP], "amphorae": [{"id",
 "lb_network_ip", "vrrp_ip", "mac_address", "priority", "member_port": {"mac_address", "fixed_ips": [VIP]}}], "members":
-[address]}, where VIP is {"ip_address", "cidr", "gateway_ip"}; a listener is {"name", "protocol", "port", "persistence"},
-the last a type of session persistence, or absent.
+[address]}, where VIP is {"ip_address", "cidr", "gateway_ip"}; a listener is {"name", "protocol", "port", "persistence",
+"lvs_members"}, the last but one a type of session persistence, or absent; the last the addresses of what a listener for
+LVS has a pool of, or absent.
 """
 
 import uuid
@@ -70,7 +71,7 @@ def load_balancer(asked):
     return lb
 
 
-def pool(protocol, members):
+def pool(protocol, members, port=80):
     made = data_models.Pool(
         id=str(uuid.uuid4()),
         protocol=protocol,
@@ -84,7 +85,7 @@ def pool(protocol, members):
         data_models.Member(
             id=str(uuid.uuid4()),
             ip_address=address,
-            protocol_port=80,
+            protocol_port=port,
             weight=1,
             enabled=True,
             backup=False,
@@ -93,11 +94,15 @@ def pool(protocol, members):
         )
         for address in members
     ]
-    if protocol == constants.PROTOCOL_HTTP:
+    monitors = {
+        constants.PROTOCOL_HTTP: constants.HEALTH_MONITOR_HTTP,
+        constants.PROTOCOL_UDP: constants.HEALTH_MONITOR_UDP_CONNECT,
+    }
+    if protocol in monitors:
         made.health_monitor = data_models.HealthMonitor(
             id=str(uuid.uuid4()),
             pool_id=made.id,
-            type=constants.HEALTH_MONITOR_HTTP,
+            type=monitors[protocol],
             delay=5,
             timeout=3,
             fall_threshold=3,
@@ -112,7 +117,8 @@ def pool(protocol, members):
 
 
 def listener(asked, lb, members, defaults):
-    """A listener with a pool of its own, but one for LVS: a virtual service takes IPVS, which a kernel may lack."""
+    """A listener with a pool of its own; one for LVS only where asked: a virtual service takes IPVS, which a kernel may
+    lack."""
     made = data_models.Listener(
         id=str(uuid.uuid4()),
         name=asked["name"],
@@ -131,6 +137,10 @@ def listener(asked, lb, members, defaults):
         timeout_tcp_inspect=0,
     )
     if asked["protocol"] in constants.LVS_PROTOCOLS:
+        if asked.get("lvs_members"):
+            made.default_pool = pool(asked["protocol"], asked["lvs_members"], asked["port"])
+            made.pools = [made.default_pool]
+            made.default_pool.listeners = [made]
         return made
     tls = asked["protocol"] == constants.PROTOCOL_TERMINATED_HTTPS
     made.default_pool = pool(constants.PROTOCOL_HTTP if tls else asked["protocol"], members)

@@ -21,6 +21,7 @@ use crate::{
         body::Whole,
         digest::md5_hex,
         error::{ApiError, Fault, Status},
+        loadbalancer::serves_by_haproxy,
         plug::Done,
     },
     crash,
@@ -62,12 +63,14 @@ type Tagged<T> = ([(HeaderName, String); 1], Json<T>);
         (status = 200, description = "Stored; the ETag is the body's MD5", body = Done),
         (status = 400, description = "Not a plain name, or the body is too large or late; nothing was changed",
             body = Fault),
+        (status = 404, description = "This amphora is a distributor and has no load balancers", body = Fault),
         (status = 500, description = "It could not be stored; what was there is there", body = Fault),
         (status = 503, description = "It would have been stored on a disk, and `require_ramfs` is set", body = Fault),
     )
 )]
 pub async fn upload(State(app): State<App>, names: Names, Whole(body): Whole) -> Result<Tagged<Done>, ApiError> {
     let (lb, file) = parse(names)?;
+    serves_by_haproxy(&app, lb.name().as_str())?;
     let digest = md5_hex(&body);
     let in_memory = app.require_ramfs;
     let on_disk = on_disk("store", &app, move |root| {
@@ -90,12 +93,13 @@ pub async fn upload(State(app): State<App>, names: Names, Whole(body): Whole) ->
     responses(
         (status = 200, body = Digest),
         (status = 400, description = "Not a plain name", body = Fault),
-        (status = 404, description = "No such file", body = Fault),
+        (status = 404, description = "No such file, or this amphora is a distributor and has no load balancers", body = Fault),
         (status = 500, description = "It could not be read", body = Fault),
     )
 )]
 pub async fn digest(State(app): State<App>, names: Names) -> Result<Tagged<Digest>, ApiError> {
     let (lb, file) = parse(names)?;
+    serves_by_haproxy(&app, lb.name().as_str())?;
     let missing = format!("No certificate with filename: {file}");
     let contents = on_disk("read", &app, move |root| {
         let Some(root) = Directory::open(root)? else { return Ok(None) };
@@ -114,11 +118,13 @@ pub async fn digest(State(app): State<App>, names: Names) -> Result<Tagged<Diges
     responses(
         (status = 200, description = "Removed, or it was not there", body = Done),
         (status = 400, description = "Not a plain name", body = Fault),
+        (status = 404, description = "This amphora is a distributor and has no load balancers", body = Fault),
         (status = 500, description = "It could not be removed", body = Fault),
     )
 )]
 pub async fn delete(State(app): State<App>, names: Names) -> Result<Json<Done>, ApiError> {
     let (lb, file) = parse(names)?;
+    serves_by_haproxy(&app, lb.name().as_str())?;
     on_disk("remove", &app, move |root| {
         let Some(root) = Directory::open(root)? else { return Ok(()) };
         root.inner(lb.name())?.map_or(Ok(()), |directory| directory.remove(&file))

@@ -79,6 +79,10 @@ pub struct Details {
     packages: BTreeMap<String, String>,
     /// How many keepalived processes for LVS run.
     lvs_listener_process_count: usize,
+    /// Files for TLS that load balancers name and that are not there: keys are in memory, and gone after a reboot. Absent
+    /// when there is none; Octavia's agent does not know it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_files: Vec<String>,
 }
 
 /// Tell how this amphora is doing.
@@ -98,7 +102,7 @@ pub async fn details(State(app): State<App>) -> Result<Json<Details>, ApiError> 
     );
     let networks = traffic.map_err(|e| failed(&e))?.into_iter().filter(|(name, _)| name.starts_with("eth"));
     let networks = networks.map(|(name, t)| (name, Traffic { network_tx: t.tx_bytes, network_rx: t.rx_bytes }));
-    let (Overview { haproxy_running, haproxy, lvs_running, lvs }, host) = files?;
+    let (Overview { haproxy_running, haproxy, missing_files, lvs_running, lvs }, host) = files?;
     let Host { stat, root, meminfo, loadavg, tuned } = host.map_err(|e| failed(&e))?;
     Ok(Json(Details {
         info: info::collect(&app).await,
@@ -119,6 +123,7 @@ pub async fn details(State(app): State<App>) -> Result<Json<Details>, ApiError> 
         listeners: haproxy.into_iter().chain(lvs).map(|listener| listener.id).collect(),
         packages: BTreeMap::new(),
         lvs_listener_process_count: lvs_running,
+        missing_files,
     }))
 }
 

@@ -62,7 +62,7 @@ pub struct What {
         (status = 202, description = "Stored; the ETag is the body's MD5", body = Done),
         (status = 400, description = "Not UTF-8, too large, refused by haproxy, whose words are the details, or \
             by `haproxy_policy = enforce`; the old one stays", body = Fault),
-        (status = 404, description = "This amphora is a distributor and has no haproxy", body = Fault),
+        (status = 404, description = "This amphora is a distributor and has no load balancers", body = Fault),
         (status = 500, description = "It could not be checked or stored; the old one stays", body = Fault),
     )
 )]
@@ -148,7 +148,7 @@ pub async fn act(
     params(("listener_id" = String, Path, description = "The id of a load balancer, or of a UDP or SCTP listener")),
     responses(
         (status = 200, description = "Deleted, or it was not there", body = Done),
-        (status = 404, description = "This amphora is a distributor and has no haproxy", body = Fault),
+        (status = 404, description = "This amphora is a distributor and has no load balancers", body = Fault),
         (status = 500, description = "It could not be stopped or removed; a retry goes on where this stopped",
             body = Fault),
     )
@@ -170,8 +170,9 @@ pub async fn delete(State(app): State<App>, id: Result<Path<String>, PathRejecti
     Ok(Json(Done { message: "OK", details: None }))
 }
 
-/// A distributor announces for others and has no haproxy of its own.
-fn serves_by_haproxy(app: &App, id: &str) -> Result<(), ApiError> {
+/// A distributor announces for others and has no load balancer of its own: to every call about one it answers as to one
+/// that is not there.
+pub(super) fn serves_by_haproxy(app: &App, id: &str) -> Result<(), ApiError> {
     if app.policy.distributor { Err(unknown(id)) } else { Ok(()) }
 }
 

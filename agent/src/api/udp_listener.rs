@@ -16,6 +16,7 @@ use crate::{
         digest::md5_hex,
         error::{ApiError, Fault, Status},
         listeners::from_files,
+        loadbalancer::serves_by_haproxy,
         plug::Done,
         vrrp::{Stored, test},
     },
@@ -38,6 +39,7 @@ use crate::{
         (status = 200, description = "Stored; the ETag is the body's MD5", body = Done),
         (status = 400, description = "Not an id, keepalived refuses the configuration (`details` has its words), or the \
                                       body is too large or late; nothing was changed", body = Fault),
+        (status = 404, description = "This amphora is a distributor and has no load balancers", body = Fault),
         (status = 500, description = "It could not be stored, or the service not be installed", body = Fault),
     )
 )]
@@ -50,6 +52,7 @@ pub async fn upload(
         let fix = "listener_id: at most 64 letters, digits, `-` and `_`";
         ApiError::new(Status::BadRequest, "Invalid listener id", fix)
     })?;
+    serves_by_haproxy(&app, id.name().as_str())?;
     test(&app, body.clone()).await?;
     let digest = md5_hex(&body);
     let (paths, active_standby) = (app.paths.clone(), app.active_standby());

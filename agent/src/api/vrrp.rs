@@ -40,10 +40,12 @@ pub(super) type Stored = ([(HeaderName, String); 1], Json<Done>);
         (status = 200, description = "Stored; the ETag is the body's MD5", body = Done),
         (status = 400, description = "keepalived refuses it (`details` has its words), or the body is too large or late; \
                                       nothing was changed", body = Fault),
+        (status = 404, description = "This amphora is a distributor and holds no VIPs", body = Fault),
         (status = 500, description = "It could not be stored, or the service not be installed", body = Fault),
     )
 )]
 pub async fn upload(State(app): State<App>, Whole(body): Whole) -> Result<Stored, ApiError> {
+    holds_vips(&app)?;
     let digest = md5_hex(&body);
     test(&app, body.clone()).await?;
     let paths = Arc::clone(&app.paths);
@@ -66,6 +68,7 @@ pub async fn upload(State(app): State<App>, Whole(body): Whole) -> Result<Stored
     responses(
         (status = 202, description = "Done", body = Done),
         (status = 400, description = "Unknown action; nothing was touched", body = Fault),
+        (status = 404, description = "This amphora is a distributor and holds no VIPs", body = Fault),
         (status = 500, description = "keepalived did not do it; `details` has its words", body = Fault),
     )
 )]
@@ -75,6 +78,7 @@ pub async fn act(
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
     let Path(action) = action.unwrap_or(Path(String::new()));
     let action = Action::parse(&action)?;
+    holds_vips(&app)?;
     let failed = |what: Action, details: String| {
         ApiError::new(Status::Internal, format!("Failed to {} octavia-keepalived service", what.name()), details)
     };
@@ -102,6 +106,14 @@ pub async fn act(
     };
     crash::point("vrrp: done, not answered");
     Ok((StatusCode::ACCEPTED, Json(Done { message: "OK", details: Some(format!("keepalived {}", done.done())) })))
+}
+
+/// A distributor has no VIP that keepalived could hold.
+fn holds_vips(app: &App) -> Result<(), ApiError> {
+    if !app.policy.distributor {
+        return Ok(());
+    }
+    Err(ApiError::new(Status::NotFound, "VRRP Not Found", "This amphora is a distributor: it announces for others"))
 }
 
 /// Has keepalived look at a configuration; a refusal is the client's fault and has keepalived's words.

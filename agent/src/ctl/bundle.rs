@@ -64,7 +64,8 @@ const MACHINE: [(&str, &str); 8] = [
 ];
 
 /// The agent's own lines, and those of the units around it.
-const JOURNAL: &str = "journalctl --no-pager --output short-iso --lines 1000 --unit amphora-agent --unit amphora-netns --unit amphora-withdraw";
+const JOURNAL: &str =
+    "journalctl --no-pager --output short-iso --lines 1000 --unit amphora-* --unit gobgpd --unit prometheus-proxy";
 /// Where gobgpd writes where no systemd runs it.
 const SPEAKER_LOG: &str = "tail -n 500 /var/log/gobgpd.log";
 

@@ -1,4 +1,4 @@
-//! Which load balancers are meant to serve which VIPs: the `bind` lines of their configurations.
+//! What load balancers' configurations say of how they serve: which VIPs they bind, and with which files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,14 +8,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::loadbalancers::{self, LbId};
+use crate::loadbalancers::{self, LbId, certificates};
 
 /// What tells a file from the one that was there before: its inode, and when it was last changed.
 type Stamp = (u64, i64, i64);
 
-/// The addresses each load balancer binds. Files are read again when they have changed.
+/// What a configuration says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Binds(BTreeMap<LbId, (Stamp, BTreeSet<IpAddr>)>);
+struct Said {
+    addresses: BTreeSet<IpAddr>,
+    /// For TLS.
+    files: BTreeSet<PathBuf>,
+}
+
+/// What each load balancer binds, and needs. Files are read again when they have changed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Binds(BTreeMap<LbId, (Stamp, Said)>);
 
 impl Binds {
     /// Looks for what has changed. Blocks for as long as the disk does.
@@ -32,7 +40,8 @@ impl Binds {
                 Some(known) if known.0 == stamp => known,
                 _ => {
                     let text = loadbalancers::configuration(base, &id)?.unwrap_or_default();
-                    (stamp, addresses(&String::from_utf8_lossy(&text)))
+                    let text = String::from_utf8_lossy(&text);
+                    (stamp, Said { addresses: addresses(&text), files: certificates::named(&text) })
                 }
             };
             now.insert(id, read);
@@ -42,7 +51,12 @@ impl Binds {
 
     /// The load balancers that bind `vip`.
     pub(super) fn of(&self, vip: IpAddr) -> impl Iterator<Item = &LbId> {
-        self.0.iter().filter(move |(_, (_, bound))| bound.contains(&vip)).map(|(id, _)| id)
+        self.0.iter().filter(move |(_, (_, said))| said.addresses.contains(&vip)).map(|(id, _)| id)
+    }
+
+    /// Why a load balancer cannot start, where that is for its files.
+    pub(super) fn missing(&self, lb: &LbId) -> Option<String> {
+        certificates::explain(&self.0.get(lb)?.1.files)
     }
 
     /// All load balancers.

@@ -20,6 +20,7 @@ use crate::{
     keepalivedlvs::{self, table},
     kernel::Kernel,
     loadbalancers::LbId,
+    pulse::Pulse,
     services::{ServiceError, ServiceName, Services, Status},
 };
 
@@ -75,8 +76,9 @@ impl Looker {
     }
 
     /// Looks at all of them.
-    pub(super) async fn look(&mut self, base: &Path, subjects: &[Subject]) -> Readings {
-        self.refresh(base).await;
+    pub(super) async fn look(&mut self, base: &Path, subjects: &[Subject], pulse: &Pulse) -> Readings {
+        self.refresh(base, pulse).await;
+        pulse.works();
         let inside = self.kernel.inside();
         let (links, addresses) = (inside.links().await, inside.addresses().await);
         let listening: Result<BTreeSet<IpAddr>, _> =
@@ -111,7 +113,7 @@ impl Looker {
         subjects.iter().map(of).collect()
     }
 
-    async fn refresh(&mut self, base: &Path) {
+    async fn refresh(&mut self, base: &Path, pulse: &Pulse) {
         let (binds, from) = (self.binds.clone(), base.to_owned());
         match tokio::task::spawn_blocking(move || binds.refresh(&from)).await {
             Ok(Ok(binds)) => self.binds = binds,
@@ -125,6 +127,7 @@ impl Looker {
         self.asked = Some(Instant::now());
         let mut statuses = BTreeMap::new();
         for lb in self.binds.all() {
+            pulse.works();
             let status = match self.services.status(&ServiceName::haproxy(lb)).await {
                 Err(ServiceError::Unknown(_)) => Ok(Status::Inactive),
                 status => status.map_err(|error| with_causes(&error)),
@@ -157,7 +160,13 @@ impl Looker {
         if self.stopping.contains(lb) {
             return Reading::new(Verdict::Off, format!("haproxy of {lb} is being stopped by a call"));
         }
-        match self.statuses.get(lb) {
+        let status = self.statuses.get(lb);
+        if let Some(Ok(Status::Starting | Status::Failed { .. })) = status
+            && let Some(why) = self.binds.missing(lb)
+        {
+            return Reading::new(Verdict::Fail, format!("haproxy of {lb} cannot start: {why}"));
+        }
+        match status {
             Some(Ok(Status::Active { pid, .. })) => {
                 Reading::new(Verdict::Pass, format!("haproxy of {lb} runs as process {pid}"))
             }

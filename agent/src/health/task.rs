@@ -29,6 +29,7 @@ use crate::{
     converge::Progress,
     kernel::Kernel,
     owner::Shared,
+    pulse::Pulse,
     resolve::{Policy, routed},
     services::{ServiceName, Services},
 };
@@ -88,7 +89,7 @@ impl Health {
     }
 
     /// Runs as long as the agent does.
-    pub async fn run(mut self) {
+    pub async fn run(mut self, pulse: Pulse) {
         let mut events = events(&self.kernel);
         let mut commits = self.progress.generations();
         let mut every = self.config.borrow().distributor.gates.interval;
@@ -97,6 +98,7 @@ impl Health {
         let mut asking: Option<JoinHandle<Answers>> = None;
         let (mut due, mut asked) = (true, self.started);
         loop {
+            pulse.waits_for(every);
             let answers = tokio::select! {
                 _ = tick.tick() => { due = true; None }
                 event = self.services.recv() => {
@@ -126,13 +128,14 @@ impl Health {
                 }
                 answers = answered(&mut asking) => { asking = None; answers }
             };
+            pulse.works();
             let config = self.config.borrow().clone();
             self.choose(&config);
             if self.subjects.is_empty() {
                 self.tell();
                 continue;
             }
-            let mut readings = self.looker.look(&config.paths.base, &self.subjects).await;
+            let mut readings = self.looker.look(&config.paths.base, &self.subjects, &pulse).await;
             if let Some(answers) = answers {
                 self.understand(answers, &config, &mut readings);
             }

@@ -44,6 +44,7 @@ pub use target::Tally;
 use crate::{
     config::{Config, Controller},
     owner::Shared,
+    pulse::Pulse,
 };
 
 /// What to ask haproxy for [`members`].
@@ -101,7 +102,12 @@ impl Heartbeats {
     ///
     /// # Errors
     /// No thread or no runtime for it.
-    pub fn start(config: watch::Receiver<Arc<Config>>, state: Arc<Shared>, namespace: Namespace) -> io::Result<Self> {
+    pub fn start(
+        config: watch::Receiver<Arc<Config>>,
+        state: Arc<Shared>,
+        namespace: Namespace,
+        pulse: Pulse,
+    ) -> io::Result<Self> {
         let status = Arc::new(Mutex::new(Status::default()));
         // Its blocking threads resolve names and ask LVS, where there are any.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
@@ -110,7 +116,7 @@ impl Heartbeats {
         let asked = parting.clone();
         let run = move || {
             let _held = held; // until then, and not as long as the runtime, which waits for a name to be resolved
-            runtime.block_on(keep_beating(config, beats, asked));
+            runtime.block_on(keep_beating(config, beats, asked, pulse));
         };
         std::thread::Builder::new().name("heartbeats".into()).spawn(run)?;
         Ok(Self { status, parting, alive })
@@ -134,13 +140,20 @@ impl Heartbeats {
     }
 }
 
-async fn keep_beating(mut config: watch::Receiver<Arc<Config>>, mut beats: beat::Beats, parting: CancellationToken) {
+async fn keep_beating(
+    mut config: watch::Receiver<Arc<Config>>,
+    mut beats: beat::Beats,
+    parting: CancellationToken,
+    pulse: Pulse,
+) {
     loop {
+        pulse.works();
         let began = Instant::now();
         let mut current = config.borrow_and_update().clone();
         beats.beat(&current, began + patience(current.heartbeat.interval)).await;
         let share = share();
         loop {
+            pulse.waits_for(current.heartbeat.interval);
             tokio::select! {
                 () = sleep_until(began + spacing(current.heartbeat.interval, share)) => break,
                 () = parting.cancelled() => {

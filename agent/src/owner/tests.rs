@@ -22,10 +22,41 @@ fn register(r: Registration) -> impl Fn(&Desired) -> Decision<Refusal> + Send + 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_waits_for_requests_is_well_and_one_that_never_ends_a_request_is_stuck() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pulses = crate::pulse::Pulses::default();
+    let (owner, thread) = Owner::start(&dir.path().join("state"), pulses.of("owning", Default::default())).unwrap();
+    owner.commit(register(registration(1, 1))).await.unwrap();
+    let until = async |stuck: bool| {
+        while pulses.stuck().is_some() != stuck {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    until(false).await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let hang = owner.clone();
+    let hung = tokio::spawn(async move {
+        let wait = move |_: &Desired| {
+            let _ = held.lock().unwrap().recv(); // until it is let go
+            Ok(vec![])
+        };
+        hang.commit(wait).await.unwrap();
+    });
+    until(true).await;
+    assert_eq!(pulses.stuck().unwrap().0, "owning");
+    drop(release);
+    hung.await.unwrap();
+    until(false).await;
+    drop(owner);
+    thread.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_answered_is_on_disk_and_one_of_two_contradicting_requests_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
-    let (owner, thread) = Owner::start(&path).unwrap();
+    let (owner, thread) = Owner::start(&path, Pulse::default()).unwrap();
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..500 {
         for hop in [1, 2] {
@@ -38,7 +69,7 @@ async fn what_is_answered_is_on_disk_and_one_of_two_contradicting_requests_is_re
     let held = owner.shared().read(Clone::clone);
     drop(owner);
     thread.join().unwrap();
-    let (owner, _thread) = Owner::start(&path).unwrap();
+    let (owner, _thread) = Owner::start(&path, Pulse::default()).unwrap();
     assert_eq!(owner.shared().read(Clone::clone), held);
     assert_eq!(held.registrations.len(), 500);
 }
@@ -47,7 +78,7 @@ async fn what_is_answered_is_on_disk_and_one_of_two_contradicting_requests_is_re
 async fn the_same_again_is_the_same_answer_and_no_write() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
-    let (owner, _thread) = Owner::start(&path).unwrap();
+    let (owner, _thread) = Owner::start(&path, Pulse::default()).unwrap();
     let first = owner.commit(register(registration(1, 1))).await.unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let again = owner.commit(register(registration(1, 1))).await.unwrap();
@@ -60,7 +91,7 @@ async fn a_full_disk_is_an_error_and_the_old_state_stands() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gone").join("state");
     std::fs::create_dir(path.parent().unwrap()).unwrap();
-    let (owner, _thread) = Owner::start(&path).unwrap();
+    let (owner, _thread) = Owner::start(&path, Pulse::default()).unwrap();
     std::fs::remove_dir(path.parent().unwrap()).unwrap();
     let error = owner.commit(register(registration(1, 1))).await.unwrap_err();
     assert!(matches!(error, CommitError::Log(_)), "{error}");
@@ -72,7 +103,7 @@ async fn a_full_disk_is_an_error_and_the_old_state_stands() {
 #[tokio::test]
 async fn an_unregistered_vip_is_leaving_until_it_is_withdrawn_or_registered_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (owner, _thread) = Owner::start(&dir.path().join("state")).unwrap();
+    let (owner, _thread) = Owner::start(&dir.path().join("state"), Pulse::default()).unwrap();
     let r = registration(1, 1);
     owner.commit(register(r.clone())).await.unwrap();
     let vip = r.vip;
@@ -89,7 +120,7 @@ async fn an_older_release_can_take_over_once_nothing_is_drained() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
     let first_line = || std::fs::read_to_string(&path).unwrap().lines().next().unwrap().to_owned();
-    let (owner, thread) = Owner::start(&path).unwrap();
+    let (owner, thread) = Owner::start(&path, Pulse::default()).unwrap();
     let registered = registration(1, 1);
     let drain = crate::state::Drain {
         vip: registered.vip,
@@ -111,5 +142,5 @@ async fn an_older_release_can_take_over_once_nothing_is_drained() {
     drop(owner);
     thread.join().unwrap();
     assert!(first_line().ends_with(r#"{"amphora_agent_state":2}"#), "{}", first_line());
-    assert_eq!(Owner::start(&path).unwrap().0.shared().read(Clone::clone), held);
+    assert_eq!(Owner::start(&path, Pulse::default()).unwrap().0.shared().read(Clone::clone), held);
 }

@@ -4,6 +4,7 @@
 //! `amphora-agent haproxy-vrrp-check ...`. Anything else is the agent itself.
 
 mod dhcp_client;
+mod gobgpd;
 mod health_checker;
 mod interface;
 pub mod masquerade;
@@ -19,13 +20,26 @@ use std::{
 
 use crate::services::{direct::exec, reload_main};
 
+/// `EX_USAGE` of sysexits.h.
+const EX_USAGE: u8 = 64;
+
 /// A program, given its arguments without its own name.
 pub type Program = fn(&[OsString]) -> ExitCode;
 
 /// Each by its name, with what `--help` says of it.
 const PROGRAMS: &[(&str, &str, Program)] = &[
     ("amphoractl", "COMMAND: shows and steers the running agent; its own --help lists the commands", crate::ctl::main),
-    ("deadman", "SOCKET: started by the agent, to stop gobgpd when the agent stays away", deadman),
+    (
+        "config-drive",
+        "[--directory DIR] [--root ROOT] [--wait SECONDS]: applies Nova's config drive, once an instance",
+        crate::config_drive::main,
+    ),
+    (
+        "deadman",
+        "[SOCKET]: stops gobgpd when the agent stays away; without SOCKET at once, for systemd's timer",
+        deadman,
+    ),
+    ("gobgpd", "SOCKET: becomes gobgpd with the options the agent would give it, for the unit gobgpd", gobgpd::run),
     ("dhcp-client", "INTERFACE: started as a service of a NIC without an IPv4 address", dhcp_client::main),
     ("prometheus-proxy", ": serves haproxy's metrics to Prometheus on 127.0.0.1:9102", crate::prometheus::program),
     ("run-service", ": started by the agent, for each service it runs itself", exec::run),
@@ -90,12 +104,25 @@ pub fn own_path() -> PathBuf {
     path.to_str().and_then(|p| p.strip_suffix(" (deleted)")).map(PathBuf::from).unwrap_or(path)
 }
 
-/// The agent starts its dead man's switch by this word; it is not for people.
+/// The agent starts its dead man's switch by this word, and systemd's timer what the switch does; it is not for people.
 fn deadman(arguments: &[OsString]) -> ExitCode {
-    let [socket] = arguments else { return ExitCode::FAILURE };
-    match crate::deadman::watch(socket.as_ref()) {
+    let ended = match arguments {
+        [socket] => crate::deadman::watch(socket.as_ref()),
+        [] => match crate::speaker::last() {
+            Some(socket) => {
+                eprintln!("deadman: no agent for {} s; gobgpd is stopped", crate::deadman::GRACE.as_secs());
+                crate::deadman::stop(&socket)
+            }
+            None => Ok(()), // no agent has had one
+        },
+        _ => return ExitCode::from(EX_USAGE),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE, // nobody reads what it would say
+        Err(error) => {
+            eprintln!("deadman: gobgpd cannot be stopped: {error}"); // the one with a socket speaks to nobody
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -1,10 +1,14 @@
-//! The proxy as a service, as in the stock image: started with the agent, and running on without it.
+//! The proxy as a service, as in the stock image: started with the agent, and running on without it. Its unit is the one
+//! shipped with the agent, or one that the agent writes where that is missing.
 
 use std::time::Duration;
 
 use crate::{
     programs,
-    services::{Service, ServiceError, ServiceName, Services},
+    services::{
+        Service, ServiceError, ServiceName, Services,
+        systemd::{Shipped, shipped},
+    },
 };
 
 fn service() -> Service {
@@ -22,7 +26,12 @@ fn service() -> Service {
 /// Has it run. What the agent serves does not depend on it, so a failure is logged only.
 pub async fn keep_running(services: Services) {
     let (service, name) = (service(), ServiceName::prometheus_proxy());
+    let written = services.installed().contains(&name);
+    let shipped = services.are_systemds() && !written && shipped(name.as_str()) == Shipped::Ours;
     let runs = async {
+        if shipped {
+            return services.start(&name).await;
+        }
         if services.install(&service).await? { services.restart(&name).await } else { services.start(&name).await }
     };
     let started: Result<(), ServiceError> = runs.await;

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -27,6 +28,10 @@ use super::{
     slots::{Slot, Slots},
     tls::Reloader,
 };
+use crate::pulse::Pulse;
+
+/// How often the accepting task wakes up while nobody connects.
+const AWAKE: Duration = Duration::from_secs(5);
 
 /// The bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -92,16 +97,18 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 
 /// Serves `router` until `stop`, then gives requests in flight `limits.grace`. Every request carries the extensions
 /// [`Peer`] and [`Deadline`](super::Deadline). Each connection has the limits of its beginning, but for their number, which stays.
+/// `pulse` tells that connections would be accepted although none come.
 pub async fn serve(
     listener: TcpListener,
     reloader: Arc<Reloader>,
     router: Router,
     limits: impl Fn() -> Limits,
     stop: CancellationToken,
+    pulse: Pulse,
 ) {
     let slots = Slots::new(limits().connections);
     let connections = Connections::default();
-    let next = async || accepted(listener.accept().await, &slots).await;
+    let next = async || beating(&pulse, async { accepted(listener.accept().await, &slots).await }).await;
     while let Some(accepted) = stop.run_until_cancelled(next()).await {
         let Some(((tcp, address), slot)) = accepted else { continue };
         let span = tracing::info_span!("conn", peer = %address, client = field::Empty);
@@ -111,8 +118,20 @@ pub async fn serve(
         let server = Server { tls: tls.into(), requests };
         connections.spawn(server.connection(tcp, address, slot).instrument(span));
     }
+    pulse.waits();
     drop(listener);
     connections.end(limits().grace).await;
+}
+
+/// Waits for `next`, and wakes up by itself meanwhile.
+async fn beating<T>(pulse: &Pulse, next: impl Future<Output = T>) -> T {
+    let mut next = pin!(next);
+    loop {
+        pulse.waits_for(AWAKE);
+        if let Ok(done) = timeout(AWAKE, next.as_mut()).await {
+            return done;
+        }
+    }
 }
 
 /// What one connection needs.

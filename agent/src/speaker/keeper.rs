@@ -16,7 +16,7 @@ use super::{
     process::{Process, kill_behind, stop_behind, version_behind},
     record::Record,
 };
-use crate::{api::error::with_causes, config::Config, crash};
+use crate::{api::error::with_causes, config::Config, crash, pulse::Pulse, services::systemd};
 
 /// Pauses between attempts while nothing answers, in milliseconds; the last for ever.
 const PAUSES: [u64; 6] = [5, 5, 20, 100, 500, 1_000];
@@ -35,10 +35,13 @@ pub(super) async fn keep(
     state: watch::Sender<State>,
     mut silent: mpsc::Receiver<u64>,
     record: Record,
+    pulse: Pulse,
 ) {
-    let mut process = Process::new(&Setup::now(&config));
+    let systemd = systemd::chosen(config.borrow().distributor.services);
+    let mut process = Process::new(&Setup::now(&config), systemd);
     let (mut number, mut failures, mut silences) = (0, 0usize, 0);
     loop {
+        pulse.works();
         config.mark_unchanged();
         let setup = Setup::now(&config);
         process.ensure(&setup).await;
@@ -55,7 +58,7 @@ pub(super) async fn keep(
                 record.found(number);
                 tokio::spawn(async move { asked.set_version(number, version_behind(&socket).await) });
                 tokio::select! {
-                    why = over(events, &mut silent, number, &process, &record) => {
+                    why = over(events, &mut silent, number, &process, &record, &pulse) => {
                         record.lost();
                         tracing::warn!(%why, "the speaker is gone");
                         state.send_replace(State::Down(why.into()));
@@ -154,9 +157,11 @@ async fn over(
     number: u64,
     process: &Process,
     record: &Record,
+    pulse: &Pulse,
 ) -> String {
     let mut switch = tokio::time::interval(SWITCH);
     loop {
+        pulse.waits_for(SWITCH);
         tokio::select! {
             _ = switch.tick() => process.watched(),
             event = events.next() => match event {

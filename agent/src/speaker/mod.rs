@@ -11,6 +11,7 @@ mod keeper;
 mod process;
 mod record;
 mod unacked;
+mod unit;
 mod view;
 
 use std::{
@@ -31,12 +32,12 @@ use tokio::{
 };
 
 use holders::Holders;
-pub use process::{last, leave_previous};
+pub use process::{find_gobgpd, last, leave_previous};
 use record::Record;
 pub use record::Transitions;
 pub use view::{Observed, PeerView, View};
 
-use crate::{api::error::with_causes, config::Config, crash};
+use crate::{api::error::with_causes, config::Config, crash, pulse::Pulse};
 
 /// More VIPs than this are read as the whole table.
 const ONE_BY_ONE: usize = 64;
@@ -134,11 +135,11 @@ impl Link {
     /// Starts the keeper and returns the two ends, and the keeper, which never ends. To be called within a runtime, and
     /// with a configuration that has `[bgp]`.
     #[must_use]
-    pub fn start(config: watch::Receiver<Arc<Config>>) -> (Self, View, JoinHandle<()>) {
+    pub fn start(config: watch::Receiver<Arc<Config>>, pulse: Pulse) -> (Self, View, JoinHandle<()>) {
         let (told, state) = watch::channel(State::Down("the speaker is being looked for".into()));
         let (lost, silent) = mpsc::channel(8);
         let record = Record::default();
-        let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent, record.clone()));
+        let keeper = tokio::spawn(keeper::keep(config.clone(), told, silent, record.clone(), pulse));
         let view = View::new(config, state.clone(), record);
         (Self { state, lost, holders: Mutex::default() }, view, keeper)
     }

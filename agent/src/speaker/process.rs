@@ -1,9 +1,9 @@
-//! gobgpd as our own process, where no systemd runs it.
+//! gobgpd: as systemd's service where its unit is there ([`super::unit`]), else as our own process.
 //!
-//! It is no child in the usual sense: it must outlive us (invariant 3), so it gets its own process group, a
+//! That is no child in the usual sense: it must outlive us (invariant 3), so it gets its own process group, a
 //! log file instead of our pipes (a Go program dies of a closed stderr), and nobody waits for it but a
 //! reaper. After our own restart it is found by its socket. What ends it when we do not come back is the
-//! dead man's switch ([`crate::deadman`]), started before it.
+//! dead man's switch ([`crate::deadman`]), started before it, or systemd's timer.
 
 use std::{
     fs::OpenOptions,
@@ -21,8 +21,8 @@ use nix::{
 };
 use tokio::{net::UnixStream, process::Command};
 
-use super::Setup;
-use crate::{api::error::with_causes, crash, deadman};
+use super::{Setup, unit};
+use crate::{api::error::with_causes, crash, deadman, services::systemd::Shipped};
 
 /// Where gobgpd writes. Appended to, so `copytruncate` rotates it.
 const LOG: &str = "/var/log/gobgpd.log";
@@ -42,6 +42,8 @@ const STOP: Duration = Duration::from_secs(5);
 pub(super) struct Process {
     program: Program,
     flags: Option<Flags>,
+    /// Whether services are systemd's.
+    systemd: bool,
     /// Said once, not at every attempt.
     complaint: Option<String>,
 }
@@ -56,19 +58,26 @@ enum StartError {
     Prepare { place: PathBuf, source: io::Error },
     #[error("gobgpd ended at once ({0}); see {LOG}")]
     Ended(String),
-    #[error("gobgpd did not open its socket within {START:?}; see {LOG}")]
+    #[error("gobgpd did not open its socket within {START:?}; see {LOG}, or the journal of gobgpd.service")]
     NoSocket,
+    #[error("gobgpd.service is masked; systemctl unmask gobgpd")]
+    Masked,
+    #[error("systemd does not start gobgpd.service")]
+    Unit(#[source] io::Error),
 }
 
 impl Process {
-    pub(super) fn new(setup: &Setup) -> Self {
+    pub(super) fn new(setup: &Setup, systemd: bool) -> Self {
         let account = Account::named(ACCOUNT).unwrap_or(UNNAMED);
-        let program = Program { path: find("gobgpd"), socket: setup.socket.clone(), account };
-        Self { program, flags: None, complaint: None }
+        let program = Program { path: find_gobgpd(), socket: setup.socket.clone(), account };
+        Self { program, flags: None, systemd, complaint: None }
     }
 
     /// Sees to the dead man's switch.
     pub(super) fn watched(&self) {
+        if deadman::is_systemds() {
+            return;
+        }
         if let Err(error) = deadman::start(&self.program.socket) {
             tracing::error!(%error, "no dead man's switch; gobgpd would announce on if this agent died");
         }
@@ -85,7 +94,12 @@ impl Process {
             }
             return;
         }
-        match self.start().await {
+        let started = match if self.systemd { unit::owner(&setup.socket) } else { Shipped::Not } {
+            Shipped::Ours => self.start_unit().await,
+            Shipped::Masked => Err(StartError::Masked),
+            Shipped::Not => self.start().await,
+        };
+        match started {
             Ok(()) => self.complaint = None,
             Err(error) => {
                 let complaint = with_causes(&error);
@@ -94,6 +108,21 @@ impl Process {
                 }
                 self.complaint = Some(complaint);
             }
+        }
+    }
+
+    async fn start_unit(&self) -> Result<(), StartError> {
+        unit::start().await.map_err(StartError::Unit)?;
+        tokio::time::timeout(START, self.listening()).await.map_err(|_| StartError::NoSocket)?;
+        let place = &self.program.socket;
+        self.program.take_over().map_err(|source| StartError::Prepare { place: place.clone(), source })?;
+        tracing::info!("systemd has started gobgpd.service");
+        Ok(())
+    }
+
+    async fn listening(&self) {
+        while UnixStream::connect(&self.program.socket).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
@@ -117,13 +146,8 @@ impl Process {
         crash::point("gobgpd: before exec");
         let mut child = command.spawn().map_err(run)?;
         crash::point("gobgpd: after exec");
-        let listening = async {
-            while UnixStream::connect(&self.program.socket).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
         tokio::select! {
-            () = listening => {}
+            () = self.listening() => {}
             status = child.wait() => return Err(StartError::Ended(status.map_or_else(|e| e.to_string(), |s| s.to_string()))),
             () = tokio::time::sleep(START) => {
                 let _ = child.start_kill();
@@ -184,7 +208,7 @@ async fn ended(socket: &Path) -> bool {
 /// of the package.
 pub(super) async fn version_behind(socket: &Path) -> Option<(u32, u32)> {
     let pid = listener(socket).await?;
-    let installed = find("gobgpd");
+    let installed = find_gobgpd();
     if !may_run(&Path::new("/proc").join(pid.to_string()).join("exe"), &installed) {
         return None;
     }
@@ -238,11 +262,12 @@ pub async fn leave_previous(socket: Option<&Path>) -> io::Result<()> {
     }
 }
 
-/// The first program of this name in the usual places.
-fn find(name: &str) -> PathBuf {
+/// gobgpd, the first in the usual places.
+#[must_use]
+pub fn find_gobgpd() -> PathBuf {
     let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
-    let mut found = places.iter().map(|p| Path::new(p).join(name)).filter(|p| p.is_file());
-    found.next().unwrap_or_else(|| name.into())
+    let mut found = places.iter().map(|p| Path::new(p).join("gobgpd")).filter(|p| p.is_file());
+    found.next().unwrap_or_else(|| "gobgpd".into())
 }
 
 /// The socket of the gobgpd that an agent last looked after, on this run of the machine.

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use lab::error::chain;
 use lab::{
-    Amphora, Api, Dual, Fabric, Family, Neighbours, Options, Result, Tor, TorKind, addresses, traffic, wait_for,
+    Amphora, Api, Dual, Fabric, Family, Neighbours, Options, Result, Tor, TorKind, addresses, balancers, traffic,
+    wait_for,
 };
 use nix::sys::signal::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const CLIENTS: usize = 300;
 const PORT: u16 = 80;
+const LB: &str = "6f4b2f0e-4a4e-4c1b-9f0a-0d3b7a1c2d3e";
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 fn main() -> ExitCode {
@@ -54,7 +56,7 @@ fn run(say: &dyn Fn(&str)) -> Result<()> {
         fabric.workdir.keep()?;
     }
     if std::env::var_os("KEEP").is_some_and(|keep| !keep.is_empty() && keep != "0") {
-        leave_up(&fabric);
+        leave_up(&fabric)?;
     }
     let (logs, down) = (fabric.workdir.path().to_path_buf(), Instant::now());
     drop(fabric);
@@ -75,23 +77,19 @@ fn tell(say: &dyn Fn(&str), fabric: &Fabric) -> Result<()> {
         let call = Instant::now();
         let reply = api.plug_vip(vip.v4.into(), &amphora.plug_body(vip))?.success()?;
         say(&format!("{}: {} in {:.1?}: {}", amphora.name(), reply.status, call.elapsed(), reply.text().trim()));
-        amphora.start_haproxy(&[vip.v4.into(), vip.v6.into()], PORT)?;
     }
 
-    say("\nREGISTER: each amphora announces the VIP with its front-end IP as next hop");
+    say("\nSTART: each amphora announces the VIP, with its front-end IP as next hop, once its listener accepts");
     for (amphora, api) in fabric.amphorae.iter().zip(&mut controllers) {
-        for family in FAMILIES {
-            let took = register(tor, amphora, api, vip.of(family))?;
-            say(&format!("{} {family:?}: in the ToR's kernel {took:.1?} after the call", amphora.name()));
-        }
+        start(say, tor, amphora, api, vip)?;
     }
     let mut serving: Vec<&Amphora> = fabric.amphorae.iter().collect();
     look(say, fabric, vip, &serving)?;
 
     let leaver = serving.remove(1);
-    say(&format!("\nUNREGISTER: {} leaves", leaver.name()));
+    say(&format!("\nSTOP: the listener of {}", leaver.name()));
     let call = Instant::now();
-    controllers[1].unregister(leaver.id(), "")?.success()?;
+    controllers[1].act(LB, "stop")?.success()?;
     wait_routes(tor, vip, &serving)?;
     say(&format!("the ToR's kernel has {} next hops {:.1?} after the call", serving.len(), call.elapsed()));
     look(say, fabric, vip, &serving)?;
@@ -105,9 +103,10 @@ fn tell(say: &dyn Fn(&str), fabric: &Fabric) -> Result<()> {
 
 /// Starts the agents and waits for their API and their BGP sessions.
 fn boot(say: &dyn Fn(&str), fabric: &Fabric) -> Result<Vec<Api>> {
-    fabric.write_configs(Family::V4)?;
     let mut controllers = Vec::new();
     for amphora in &fabric.amphorae {
+        let sections = amphora.distributor_sections().replace("announce = api\n", ""); // `listener` is the default
+        amphora.write_config(&(sections + &fabric.tors[0].peer_section(Family::V4)))?;
         amphora.start_agent(&[])?;
     }
     for amphora in &fabric.amphorae {
@@ -124,17 +123,24 @@ fn boot(say: &dyn Fn(&str), fabric: &Fabric) -> Result<Vec<Api>> {
     Ok(controllers)
 }
 
-/// Registers an amphora's VIP, and returns the time from the call to the route in the ToR's kernel.
-fn register(tor: &Tor, amphora: &Amphora, api: &mut Api, vip: IpAddr) -> Result<Duration> {
-    let family = if vip.is_ipv4() { Family::V4 } else { Family::V6 };
-    let next_hop = amphora.frontend(family);
+/// Uploads and starts a load balancer that answers with the amphora's name, and tells when the ToR has its routes.
+fn start(say: &dyn Fn(&str), tor: &Tor, amphora: &Amphora, api: &mut Api, vip: Dual) -> Result<()> {
+    let binds = FAMILIES.map(|family| SocketAddr::new(vip.of(family), PORT));
     let watch = tor.watch_routes()?;
+    api.upload(amphora, LB, balancers::configuration(LB, &binds, amphora.name(), ""))?.success()?;
     let call = Instant::now();
-    api.register(amphora.id(), vip, next_hop, None)?.success()?;
-    let (route, via) = (vip.to_string(), format!("via {next_hop} "));
-    let what = format!("{} routes {vip} to {next_hop}", tor.name());
-    let event = watch.wait(&what, PATIENCE, |line| line.starts_with(&route) && line.contains(&via))?;
-    Ok(event.at - call)
+    api.act(LB, "start")?.success()?;
+    say(&format!("{}: started in {:.0?}", amphora.name(), call.elapsed()));
+    let answered = Instant::now();
+    for family in FAMILIES {
+        let (route, next_hop) = (vip.of(family), amphora.frontend(family));
+        let what = format!("{} routes {route} to {next_hop}", tor.name());
+        let (route, via) = (route.to_string(), format!("via {next_hop} "));
+        let event = watch.wait(&what, PATIENCE, |line| line.starts_with(&route) && line.contains(&via))?;
+        let after = event.at.saturating_duration_since(answered);
+        say(&format!("{} {family:?}: in the ToR's kernel {after:.0?} after the answer", amphora.name()));
+    }
+    Ok(())
 }
 
 fn wait_routes(tor: &Tor, vip: Dual, serving: &[&Amphora]) -> Result<()> {
@@ -192,8 +198,13 @@ fn kill_speaker(say: &dyn Fn(&str), tor: &Tor, victim: &Amphora) -> Result<()> {
     Ok(())
 }
 
-/// Tells how to look around, and stays until Enter or Ctrl-C.
-fn leave_up(fabric: &Fabric) {
+/// Tells how to look around, and stays until Enter or a signal.
+fn leave_up(fabric: &Fabric) -> Result<()> {
+    let (ca, client, identity) =
+        ("/etc/octavia/certs/ca.pem", "/etc/octavia/certs/client.pem", fabric.pki.controller());
+    fabric.controller.write_file(ca, fabric.pki.ca(), 0o644)?;
+    fabric.controller.write_file(client, format!("{}{}", identity.certificate, identity.key), 0o600)?;
+    let (first, agent) = (&fabric.amphorae[0], lab::workdir::built_program("amphora-agent")?);
     println!("\nThe fabric stays up. A shell in each machine:");
     let tors = fabric.tors.iter().map(Tor::node);
     let amphorae = fabric.amphorae.iter().map(Amphora::node);
@@ -202,13 +213,22 @@ fn leave_up(fabric: &Fabric) {
     }
     println!("\nIn an amphora:  nsenter --net=/run/netns/amphora-haproxy ip address");
     println!("                gobgp --target unix://{} neighbor", lab::speaker::SOCKET);
+    println!("                alias amphoractl='{} amphoractl'; amphoractl status", agent.display());
+    println!("In the controller:");
+    println!(
+        "  curl --cert {client} --cacert {ca} --connect-to {id}:9443:{}:9443 https://{id}:9443/1.0/distributor/why/{}",
+        first.management(Family::V4),
+        addresses::vip(7).v4,
+        id = first.id()
+    );
     println!("In the ToR:     vtysh -c 'show bgp summary' (or birdc show protocols), ip route");
     println!("In the client:  curl http://{}/", addresses::vip(7).v4);
     println!("\nThe logs are in {}", fabric.workdir.path().display());
-    println!("Enter or Ctrl-C ends it all.");
+    println!("Enter or `kill {}` ends it all.", std::process::id());
     let mut line = String::new();
     // Without a terminal there is no Enter: then only a signal ends it, and the kernel cleans up all the same.
     while let Ok(0) | Err(_) = io::stdin().lock().read_line(&mut line) {
         std::thread::park();
     }
+    Ok(())
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod deadman;
+mod keys;
 mod lost;
+mod notify;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};

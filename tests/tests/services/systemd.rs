@@ -5,11 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lab::workdir::built_program;
-use lab::{Node, Workdir, command, skipped};
+use lab::{Node, Workdir, nspawn, skipped};
 
 use crate::inside::{AGENT, BACKEND, PATIENCE};
 
-const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const PROGRAM: &str = "/usr/local/bin/contract";
 const OUR_AGENT: &str = "/usr/local/bin/amphora-agent";
 
@@ -29,7 +28,6 @@ fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
     fs::write(results.join("unit"), unit).unwrap();
     let path = |path: PathBuf| path.canonicalize().unwrap().display().to_string();
     let units = "/etc/systemd/system";
-    let repository = PathBuf::from(HERE).join("..");
     let binds = [
         format!("--bind={}:/results", path(results.clone())),
         format!("--bind-ro={}:{PROGRAM}", path(std::env::current_exe().unwrap())),
@@ -37,42 +35,26 @@ fn boot(name: &str, tree: &Path, script: &[&str]) -> (bool, String) {
         format!("--bind-ro={}:{units}/contract.service", path(results.join("unit"))),
     ];
     let shipped = ["amphora-agent", "amphora-netns", "amphora-withdraw"].map(|unit| {
-        let file = path(repository.join(format!("systemd/{unit}.service")));
+        let file = path(nspawn::repository().join(format!("systemd/{unit}.service")));
         format!("--bind-ro={file}:{units}/{unit}.service")
     });
     let node = Node::new(&workdir, name).unwrap();
-    // A cgroup2 of its own: this machine's may be of the old kind, and systemd needs a group to itself.
-    node.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]).unwrap();
-    let group = format!("/sys/fs/cgroup/{}", path(workdir.path().to_owned()).rsplit_once('/').unwrap().1);
-    let enter = format!("mkdir -p {group} && echo 0 >{group}/cgroup.procs && exec \"$@\"");
-    let mut machine = command([
-        "sh",
-        "-c",
-        &enter,
-        "sh",
-        "systemd-nspawn",
-        "--quiet",
-        "--boot",
-        "--private-network",
-        "--volatile=overlay",
-    ]);
-    machine.args(["--register=no", "--keep-unit", "--console=pipe", "-D", &path(tree.to_owned())]);
-    machine.args(&binds).args(&shipped).arg("systemd.wants=contract.service");
+    let mut machine = nspawn::boot_command(&node, &workdir, tree).unwrap();
+    machine.arg("--private-network").args(&binds).args(&shipped).arg("systemd.wants=contract.service");
     let ended = node.spawn("nspawn", &mut machine).unwrap().wait(4 * PATIENCE);
     let said = fs::read_to_string(results.join("log")).unwrap_or_default();
-    let nspawn = fs::read_to_string(node.log_path("nspawn")).unwrap_or_default();
-    let _ = node.run(["find", &group, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]); // at worst it stays, empty
+    let console = fs::read_to_string(node.log_path("nspawn")).unwrap_or_default();
+    nspawn::remove_group(&node, workdir.path());
     let order = fs::read_to_string(results.join("order")).unwrap_or_default();
-    (results.join("well").exists(), format!("{said}\n{nspawn}\n{ended:?}\nended: {}", order.replace('\n', " ")))
+    (results.join("well").exists(), format!("{said}\n{console}\n{ended:?}\nended: {}", order.replace('\n', " ")))
 }
 
 #[test]
 fn the_systemd_backend_keeps_the_contract() {
-    let tree = PathBuf::from(HERE).join("../build/debian12");
-    if !tree.join("INSTALLED").exists() {
-        skipped("the_systemd_backend_keeps_the_contract", "there is no build/debian12; tests/debian12.sh makes it");
-        return;
-    }
+    let tree = match nspawn::debian12() {
+        Ok(tree) => tree,
+        Err(error) => return skipped("the_systemd_backend_keeps_the_contract", &error.to_string()),
+    };
     let speaker = format!("{PROGRAM} --ignored --exact systemd::stand_in_for_a_speaker");
     let unstoppable = "--property=DefaultDependencies=no --property=Type=exec";
     let (well, said) = boot(

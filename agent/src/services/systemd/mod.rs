@@ -5,6 +5,7 @@
 
 mod bus;
 mod judge;
+mod shipped;
 mod unit;
 
 use std::{
@@ -18,8 +19,10 @@ use std::{
 use tokio::sync::broadcast;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
+pub use shipped::{Shipped, shipped};
+
 use super::{Service, ServiceError, ServiceName, Status, blocking, jobs::Kind, processes};
-use crate::{crash, files::Directory};
+use crate::{config::Runner, crash, files::Directory};
 use bus::{Bus, BusError};
 
 /// Events a receiver may be behind before it has to look at everything.
@@ -86,6 +89,16 @@ impl fmt::Debug for Systemd {
 pub fn booted() -> bool {
     let first = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
     Path::new("/run/systemd/system").is_dir() && first.trim_end() == "systemd"
+}
+
+/// Whether services are systemd's by this choice of the configuration.
+#[must_use]
+pub fn chosen(runner: Runner) -> bool {
+    match runner {
+        Runner::Auto => booted(),
+        Runner::Systemd => true,
+        Runner::Direct => false,
+    }
 }
 
 impl Systemd {

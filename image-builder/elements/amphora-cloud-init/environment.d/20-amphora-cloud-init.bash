@@ -1,0 +1,2 @@
+# cloud-init is written in it.
+export DIB_AMPHORA_KEEP_PYTHON=1

@@ -1,0 +1,84 @@
+//! The image test: boots the amphora image under QEMU, next to a real ToR, and drives it from outside as Octavia does.
+//!
+//!     image-test [--image FILE] [SCENARIO...]
+//!
+//! As root. It says what it waits for, ends with a table of figures, and shows the ends of the machines' consoles when it
+//! fails. Never more than two machines run at a time, and none of them needs KVM (`IMAGE_TEST_ACCEL` names another
+//! accelerator than `tcg,thread=multi`). Times are those of an emulated machine: none is a promise.
+#![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
+
+mod boot;
+mod distributors;
+mod evidence;
+mod gone;
+mod pair;
+mod ports;
+mod reboots;
+mod report;
+mod secrets;
+mod serve;
+mod site;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use lab::error::chain;
+use lab::{Error, Result};
+
+use report::Report;
+
+const USAGE: &str = "usage: image-test [--image FILE] [SCENARIO...]";
+
+/// A scenario makes a fabric and its machines, and ends them.
+type Scenario = fn(&mut Report, &std::path::Path) -> Result<()>;
+
+/// The last is run only when it is named: the others boot as well.
+const SCENARIOS: [(&str, Scenario); 4] =
+    [("single", serve::run), ("pair", pair::run), ("distributors", distributors::run), ("boot", boot::run)];
+
+fn main() -> ExitCode {
+    let (image, scenarios) = match arguments(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(problem) => {
+            eprintln!("{problem}\n{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    let mut report = Report::new();
+    let mut failed = Vec::new();
+    for (name, scenario) in scenarios {
+        report.scenario(name);
+        if let Err(error) = scenario(&mut report, &image) {
+            eprintln!("{name} failed: {}", chain(&error));
+            failed.push(name);
+        }
+    }
+    report.show();
+    if failed.is_empty() {
+        println!("image-test: passed in {:.0} s", report.elapsed().as_secs_f64());
+        return ExitCode::SUCCESS;
+    }
+    println!("image-test: FAILED: {}", failed.join(", "));
+    ExitCode::FAILURE
+}
+
+fn arguments(mut words: impl Iterator<Item = String>) -> Result<(PathBuf, Vec<(&'static str, Scenario)>)> {
+    let (mut image, mut scenarios) = (PathBuf::from("build/image/amphora-x64-haproxy.qcow2"), Vec::new());
+    while let Some(word) = words.next() {
+        if word == "--image" {
+            image = words.next().ok_or_else(|| Error::Missing("--image takes a file".into()))?.into();
+        } else if let Some(scenario) = SCENARIOS.iter().find(|(name, _)| *name == word) {
+            scenarios.push(*scenario);
+        } else {
+            let names = SCENARIOS.map(|(name, _)| name).join(", ");
+            return Err(Error::Missing(format!("there is no scenario {word:?}; there are {names}")));
+        }
+    }
+    if !image.is_file() {
+        return Err(Error::Missing(format!("{} is not there: run `make image`", image.display())));
+    }
+    if scenarios.is_empty() {
+        scenarios = SCENARIOS[..SCENARIOS.len() - 1].to_vec();
+    }
+    Ok((image, scenarios))
+}

@@ -1,0 +1,115 @@
+//! The config drive as the image's unit applies it: by the program itself, on a machine, killed at every step.
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use lab::{Node, Workdir, command, workdir};
+
+const DRIVE: &str = "/run/drive";
+const CONF: &str = "/etc/octavia/amphora-agent.conf";
+const KEY: &str = "/etc/octavia/certs/server.pem";
+const APPLIED: &str = "/var/lib/octavia/amphora-agent/config-drive";
+/// More points than there are files, and each is written and replaced.
+const MANY: usize = 40;
+
+fn machine(workdir: &Workdir, name: &str) -> Node {
+    let node = Node::new(workdir, name).unwrap();
+    let write = |path: &str, text: &str| node.write_file(&format!("{DRIVE}/openstack/{path}"), text, 0o644).unwrap();
+    write(
+        "latest/meta_data.json",
+        r#"{"uuid": "1e0c0f5e-0000-4000-8000-000000000001", "hostname": "amphora-7.novalocal", "name": "amphora-7",
+            "availability_zone": "nova", "launch_index": 0, "admin_pass": "x", "files": [
+            {"path": "/etc/octavia/amphora-agent.conf", "content_path": "/content/0000"},
+            {"path": "/etc/octavia/certs/server.pem", "content_path": "/content/0001"},
+            {"path": "/etc/octavia/amphora-agent.conf.d/50-bgp.conf", "content_path": "/content/0002"},
+            {"path": "/etc/rsyslog.d/10-rsyslog.conf", "content_path": "/content/0003"}]}"#,
+    );
+    write(
+        "latest/network_data.json",
+        r#"{"links": [{"id": "tap0", "type": "ovs", "mtu": 1450, "ethernet_mac_address": "fa:16:3e:00:00:01"}],
+            "networks": [{"id": "network0", "type": "ipv4_dhcp", "link": "tap0", "network_id": "n"}], "services": []}"#,
+    );
+    write("latest/user_data", "#cloud-config\nruncmd:\n-   systemctl restart rsyslog\n\n\ntimezone: UTC");
+    for (name, text) in [("0000", "new conf\n"), ("0001", "new key\n"), ("0002", "new bgp\n"), ("0003", "new log\n")] {
+        write(&format!("content/{name}"), text);
+    }
+    node
+}
+
+/// Runs the program; its end's word and what it said.
+fn apply(node: &Node, crash_at: Option<usize>) -> (bool, String) {
+    let mut program = command([workdir::built_program("amphora-agent").unwrap()]);
+    program.args(["config-drive", "--directory", DRIVE]);
+    program.envs(crash_at.map(|at| ("AMPHORA_AGENT_CRASH_AT", at.to_string())));
+    match node.output(&mut program) {
+        Ok(output) => (true, String::from_utf8(output.stderr).unwrap()),
+        Err(error) => (false, error.to_string()),
+    }
+}
+
+#[test]
+fn a_drive_makes_the_machine_and_a_reboot_changes_nothing() {
+    let workdir = Workdir::new("drive").unwrap();
+    let node = machine(&workdir, "drive");
+    let (well, said) = apply(&node, None);
+    assert!(
+        well && said.contains("applied the drive of instance 1e0c0f5e") && said.contains("4 files, 1 NICs"),
+        "{said}"
+    );
+    assert_eq!(node.run(["hostname"]).unwrap(), "amphora-7\n");
+    assert_eq!(node.read_file("/etc/hostname").unwrap(), "amphora-7\n");
+    let modes = node.run(["stat", "-c", "%a %U", CONF, KEY, "/etc/rsyslog.d/10-rsyslog.conf"]).unwrap();
+    assert_eq!(modes, "600 root\n600 root\n644 root\n");
+    let network = node.read_file("/etc/systemd/network/10-config-drive-fa163e000001.network").unwrap();
+    assert!(network.contains("MACAddress=fa:16:3e:00:00:01") && network.contains("DHCP=ipv4"), "{network}");
+
+    // The controller rotates the certificate; the drive has the old one for ever.
+    node.write_file(KEY, "rotated\n", 0o600).unwrap();
+    let (well, said) = apply(&node, None);
+    assert!(well && said.contains("applied before"), "{said}");
+    assert_eq!(node.read_file(KEY).unwrap(), "rotated\n");
+}
+
+#[test]
+fn a_broken_or_missing_drive_fails_with_one_line() {
+    let workdir = Workdir::new("drive-broken").unwrap();
+    let node = machine(&workdir, "broken");
+    node.run(["rm", "/run/drive/openstack/content/0002"]).unwrap();
+    let (well, said) = apply(&node, None);
+    assert!(!well && said.contains("config-drive: openstack/content/0002: not on the drive"), "{said}");
+    assert!(node.read_file(KEY).is_err() && node.read_file(CONF).is_err() && node.read_file(APPLIED).is_err());
+    let program = workdir::built_program("amphora-agent").unwrap();
+    let said = node.output(command([program]).args(["config-drive"])).unwrap_err().to_string();
+    assert!(said.contains("config-drive: no config drive: no device labelled config-2"), "{said}");
+}
+
+/// What is there after a death is whole, the agent's configuration comes after everything it names, and the next boot does
+/// all of it.
+#[test]
+fn killed_at_every_step_the_next_boot_does_it_again() {
+    let workdir = Workdir::new("drive-crash").unwrap();
+    let node = machine(&workdir, "crash");
+    for at in 1..MANY {
+        for (path, old) in [(CONF, "old conf\n"), (KEY, "old key\n")] {
+            node.write_file(path, old, 0o600).unwrap();
+        }
+        node.run(["rm", "-f", APPLIED]).unwrap();
+        let (well, said) = apply(&node, Some(at));
+        if well {
+            assert!(at > 8, "{at} points only: is the program built with crash-points?");
+            return;
+        }
+        assert!(said.contains("crash point"), "{said}");
+        let (conf, key) = (node.read_file(CONF).unwrap(), node.read_file(KEY).unwrap());
+        assert!(
+            ["old conf\n", "new conf\n"].contains(&conf.as_str()) && ["old key\n", "new key\n"].contains(&key.as_str())
+        );
+        assert!(conf == "old conf\n" || key == "new key\n", "the configuration is the last: {said}");
+        assert!(node.read_file(APPLIED).is_err() || conf == "new conf\n", "{said}");
+        let (well, again) = apply(&node, None);
+        assert!(well, "{said}: {again}");
+        let read =
+            [CONF, KEY, "/etc/octavia/amphora-agent.conf.d/50-bgp.conf"].map(|path| node.read_file(path).unwrap());
+        assert_eq!(read, ["new conf\n", "new key\n", "new bgp\n"], "{said}");
+        assert_eq!(node.run(["sh", "-c", "find /etc/octavia /etc/rsyslog.d -name '.*.new'"]).unwrap(), "", "{said}");
+    }
+    panic!("more than {MANY} points");
+}
