@@ -200,7 +200,9 @@ pub(super) fn is_missing(route: Option<&Route>, mode: Option<VipMode>, gated: bo
 /// looked at, without which nobody knows the addresses of its NIC.
 pub(super) fn missing(mode: VipMode, gated: bool, bgp: bool, looked: bool) -> &'static str {
     match mode {
-        VipMode::Interface | VipMode::Noarp => "it is plugged with another vip_mode than anycast, which is never announced",
+        VipMode::Interface | VipMode::Noarp => {
+            "it is plugged with another vip_mode than anycast, which is never announced"
+        }
         VipMode::Anycast if !bgp => "BGP is not configured",
         VipMode::Anycast if !gated => "nobody has registered it (announce = api)",
         VipMode::Anycast if !looked => "the agent has just started and has not looked at the kernel yet",

@@ -7,7 +7,7 @@ use lab::error::chain;
 use lab::{Api, Reply, Result};
 
 use crate::random::Random;
-use crate::world::{AMPHORAE, Which, World, words};
+use crate::world::{AMPHORAE, Deed, Which, World, words};
 
 /// How long a call may take with its repetitions. A VIP is not unbound before no router can hold its route, which takes up
 /// to the hold time and the restart time after a speaker's death: 42 s.
@@ -65,7 +65,13 @@ impl At<'_> {
 
     fn change(&mut self, which: Which) -> Passing {
         self.insist("upload", &[], |at| at.world.upload(at.api, at.index, which, at.version));
-        self.insist("reload", &[], |at| at.api.act(which.lb(), "reload"));
+        self.insist("reload", &[], |at| {
+            let reply = at.api.act(which.lb(), "reload");
+            if which == Which::Steady {
+                at.world.note(Deed::Reloaded, at.index);
+            }
+            reply
+        });
         self.world.count(|tally| tally.changed += 1);
         Passing::Served
     }

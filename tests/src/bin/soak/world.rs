@@ -27,6 +27,8 @@ pub(crate) enum Deed {
     AgentBack,
     SpeakerKilled,
     HaproxyKilled,
+    /// A call to reload the steady load balancer has ended.
+    Reloaded,
     /// The ToR has other next hops for the steady VIP: connections under way may meet another amphora.
     OtherNextHops,
 }
