@@ -23,8 +23,9 @@ const WATCHDOG: u64 = 6;
 
 /// Each unit with the highest exposure that `systemd-analyze security` may find, in tenths: today's, rounded up. The agent
 /// enters namespaces and changes networks; amphora-netns mounts for all to see.
-const EXPOSURE: [(&str, u32); 6] = [
+const EXPOSURE: [(&str, u32); 7] = [
     ("amphora-agent", 45),
+    ("amphora-config-drive", 16),
     ("amphora-deadman", 14),
     ("amphora-netns", 96),
     ("amphora-withdraw", 14),
@@ -61,9 +62,16 @@ fn boot(name: &str, more: &str) -> Option<Amphora> {
     if let Ok(folder) = Gobgpd::V4.directory() {
         command.arg(format!("--bind-ro={}:/usr/bin/gobgpd", folder.canonicalize().unwrap().join("gobgpd").display()));
     }
-    let drop_in = fabric.workdir.path().join("watchdog.conf");
-    std::fs::write(&drop_in, format!("[Service]\nWatchdogSec={WATCHDOG}\n")).unwrap();
-    command.arg(format!("--bind-ro={}:/etc/systemd/system/amphora-agent.service.d/50-test.conf", drop_in.display()));
+    let drop_ins = [
+        ("amphora-agent", format!("[Service]\nWatchdogSec={WATCHDOG}\n")),
+        // There is none here.
+        ("amphora-config-drive", "[Unit]\nConditionPathExists=/dev/disk/by-label/config-2\n".to_owned()),
+    ];
+    for (unit, text) in drop_ins {
+        let file = fabric.workdir.path().join(format!("{unit}.conf"));
+        std::fs::write(&file, text).unwrap();
+        command.arg(format!("--bind-ro={}:/etc/systemd/system/{unit}.service.d/50-test.conf", file.display()));
+    }
     for file in shipped() {
         let place = match file.split_once('/') {
             Some((folder, file)) => format!("/usr/lib/{folder}/{file}"),
@@ -73,11 +81,9 @@ fn boot(name: &str, more: &str) -> Option<Amphora> {
         command.arg(format!("--bind-ro={}:{place}", nspawn::repository().join("systemd").join(&file).display()));
     }
     command.arg("systemd.condition-first-boot=1");
-    // Nobody to answer its questions; the lab has set the network up, and has no config drive.
-    for unit in ["systemd-firstboot", "systemd-networkd", "systemd-networkd-wait-online", "amphora-config-drive"] {
-        command.arg(format!("systemd.mask={unit}.service"));
-    }
-    command.arg("systemd.mask=systemd-networkd.socket");
+    // Nobody to answer its questions; and the lab has set the network up.
+    let masked = ["firstboot.service", "networkd.service", "networkd.socket", "networkd-wait-online.service"];
+    command.args(masked.map(|unit| format!("systemd.mask=systemd-{unit}")));
     let machine = Machine::boot(node, &fabric.workdir, command).unwrap();
     Some(Amphora { machine, fabric, vip: vip(7) })
 }
@@ -275,11 +281,13 @@ fn verify(amphora: &Amphora) {
             let _ = writeln!(faults, "{file}: {said}");
         }
     }
-    for (unit, highest) in EXPOSURE {
-        let said = machine.ask(&format!("systemd-analyze security --no-pager --threshold={highest} {unit}.service"));
+    for unit in shipped().iter().filter_map(|file| file.strip_suffix(".service")) {
+        let (_, highest) = EXPOSURE.into_iter().find(|(known, _)| *known == unit).expect("a new unit has a ceiling");
+        let ask = format!("systemd-analyze security --no-pager --threshold={highest} {unit}.service");
+        let said = machine.ask(&ask);
         let overall = said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or(&said);
         println!("booted: {}", overall.trim_start_matches(|c: char| !c.is_ascii()).trim());
-        if machine.run(&format!("systemd-analyze security --threshold={highest} {unit}.service")).is_err() {
+        if machine.run(&ask).is_err() {
             let _ = writeln!(faults, "{unit}: more exposed than {highest}: {overall}");
         }
     }
