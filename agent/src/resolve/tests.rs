@@ -1,7 +1,7 @@
 use bgp::NextHop;
 
 use super::*;
-use crate::state::{HostRoute, Vip};
+use crate::state::{HostRoute, Registration, Vip};
 
 const NIC: &str = "fa:16:3e:00:00:01";
 

@@ -12,6 +12,7 @@ use std::{
 
 use amphora_agent::{
     config::TlsVersion,
+    pulse::Pulse,
     server::{
         Deadline, Peer, body,
         serve::{self, Limits},
@@ -64,7 +65,8 @@ impl Front {
         let listener = serve::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let (address, calls, stop) =
             (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default(), CancellationToken::new());
-        let task = tokio::spawn(serve::serve(listener, reloader, router(calls.clone()), move || limits, stop.clone()));
+        let (router, pulse) = (router(calls.clone()), Pulse::default());
+        let task = tokio::spawn(serve::serve(listener, reloader, router, move || limits, stop.clone(), pulse));
         Self { address, ca, files, calls, stop, task }
     }
 
