@@ -51,20 +51,21 @@ fn main() -> ExitCode {
     };
     let minutes = std::env::var("IMAGE_TEST_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(MINUTES);
     let mut report = Report::new(Duration::from_mins(minutes));
-    let mut failed = Vec::new();
+    let mut failed: Vec<String> = Vec::new();
     for (name, scenario) in scenarios {
         report.scenario(name);
         if let Err(error) = scenario(&mut report, &image) {
             eprintln!("{name} failed: {}", chain(&error));
-            failed.push(name);
+            failed.push(name.to_owned());
         }
     }
     report.show();
+    failed.extend(report.faults().iter().cloned());
     if failed.is_empty() {
         println!("image-test: passed in {:.0} s", report.elapsed().as_secs_f64());
         return ExitCode::SUCCESS;
     }
-    println!("image-test: FAILED: {}", failed.join(", "));
+    println!("image-test: FAILED: {}", failed.join("; "));
     ExitCode::FAILURE
 }
 

@@ -19,11 +19,13 @@ pub(crate) struct Report {
     scenario: String,
     /// Scenario, what was measured, and the figure.
     figures: Vec<[String; 3]>,
+    /// What was not as it should be, where the test went on.
+    faults: Vec<String>,
 }
 
 impl Report {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { start: Instant::now(), limit, scenario: String::new(), figures: Vec::new() }
+        Self { start: Instant::now(), limit, scenario: String::new(), figures: Vec::new(), faults: Vec::new() }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -46,6 +48,16 @@ impl Report {
         let figure = figure.to_string();
         self.say(&format!("{what}: {figure}"));
         self.figures.push([self.scenario.clone(), what.to_owned(), figure]);
+    }
+
+    /// Notes what fails the test at its end.
+    pub(crate) fn fault(&mut self, what: &str) {
+        self.say(&format!("FAULT: {what}"));
+        self.faults.push(format!("{}: {what}", self.scenario));
+    }
+
+    pub(crate) fn faults(&self) -> &[String] {
+        &self.faults
     }
 
     /// The time that `since` is ago, as a figure.
