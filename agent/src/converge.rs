@@ -295,8 +295,9 @@ impl Converge {
         if scope.everything {
             outcome.failed |= have.stale && kept(&want, &have).next().is_some();
             self.report_kernel(&want, &have);
-            self.teller.own(own);
         }
+        // A listener takes a VIP over that was just unregistered.
+        self.teller.own(own, (!scope.everything).then_some(&dirty.vips));
         let facts = seen.facts.clone();
         self.seen = (!outcome.changed && !outcome.failed).then_some(seen);
         self.teller.reached(dirty.generation);

@@ -129,6 +129,7 @@ pub fn watch(socket: &Path) -> io::Result<()> {
 pub fn stop(socket: &Path) -> io::Result<()> {
     let Ok(stream) = UnixStream::connect(socket) else { return Ok(()) };
     let pid = getsockopt(&stream, PeerCredentials)?.pid();
+    drop(stream); // a gobgpd 4.x waits for open connections before it ends
     if pid <= 1 {
         return Ok(()); // it is in another pid namespace, and 0 would be ourselves
     }

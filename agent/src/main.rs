@@ -6,9 +6,9 @@ mod logging;
 use std::{error::Error, io::Write as _, process::ExitCode};
 
 use amphora_agent::{
-    config::{Config, Problem},
+    config::{Config, Problem, Sources},
     programs,
-    server::tls::Reloader,
+    server::check,
 };
 
 /// `EX_CONFIG` of sysexits.h: restarting will not help (`RestartPreventExitStatus=78`).
@@ -28,25 +28,19 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let config = match Config::load(&sources) {
+    let loaded = Config::load(&sources);
+    if task == cli::Task::CheckConfig {
+        return check_config(&sources, loaded);
+    }
+    let config = match loaded {
         Ok(config) => config,
         Err(problems) => {
             report(&problems);
             return ExitCode::from(EX_CONFIG);
         }
     };
-    match task {
-        cli::Task::Run => {}
-        cli::Task::CheckConfig => {
-            config.warnings.iter().for_each(|warning| eprintln!("amphora-agent: warning: {warning}"));
-            let api = &config.api;
-            if let Err(error) = Reloader::new(&api.server_cert, &api.client_ca, api.minimum_tls) {
-                complain(&error);
-                return ExitCode::from(EX_CONFIG);
-            }
-            return print("OK\n");
-        }
-        cli::Task::PrintEffectiveConfig => return print(&config.to_string()),
+    if task == cli::Task::PrintEffectiveConfig {
+        return print(&config.to_string());
     }
     let set_debug = match logging::init(config.logging.debug) {
         Ok(set_debug) => set_debug,
@@ -62,6 +56,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// All that is wrong with the options, and with the certificates they name.
+fn check_config(sources: &Sources, loaded: Result<Config, Vec<Problem>>) -> ExitCode {
+    let found = check::certificates(sources);
+    let (mut warnings, mut problems) = match loaded {
+        Ok(config) => (config.warnings, Vec::new()),
+        Err(problems) => (Vec::new(), problems),
+    };
+    warnings.extend(found.warnings);
+    problems.extend(found.problems);
+    warnings.iter().for_each(|warning| eprintln!("amphora-agent: warning: {warning}"));
+    problems.sort_by(|a, b| a.place.cmp(&b.place)); // as an editor goes through the files
+    report(&problems);
+    if problems.is_empty() { print("OK\n") } else { ExitCode::from(EX_CONFIG) }
 }
 
 fn report(problems: &[Problem]) {

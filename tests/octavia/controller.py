@@ -58,6 +58,11 @@ class Controller:
         ):
             CONF.set_override(key, value, group=group)
 
+    def be_patient(self):
+        """As it is by default, for machines that may take a while: to boot, or to find a NIC that was plugged in."""
+        CONF.set_override("connection_max_retries", 120, group="haproxy_amphora")
+        CONF.set_override("connection_retry_interval", 5, group="haproxy_amphora")
+
     # The flows.
 
     def create_load_balancer(self, load_balancer):

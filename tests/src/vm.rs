@@ -93,7 +93,6 @@ pub struct Vm {
     shell: Shell,
     /// How many NICs it has; the first is the management network's.
     nics: usize,
-    ports: Vec<String>,
 }
 
 /// The amphora id of machine `index`.
@@ -123,7 +122,7 @@ impl Vm {
 
         let node = Node::new(&fabric.workdir, &name)?;
         let serial = node.log_path("serial");
-        let port = wire(&node, &fabric.management, 0)?;
+        wire(&node, &fabric.management, 0)?;
         let mut program = command([QEMU]);
         program.args(words(machine));
         program.args(disk("root", &overlay, "qcow2", "virtio-blk-pci,bootindex=1"));
@@ -134,7 +133,9 @@ impl Vm {
             (Medium::Vfat, Machine::Pc) => "ide-hd,bus=ide.1",
         };
         program.args(disk("config", boot.drive, "raw", reader));
-        program.args(["-netdev", &tap(0), "-device", &nic(0, &management_mac(index), None)]);
+        // Without a ROM it is not booted from.
+        let nic = format!("virtio-net-pci,id=nic0,netdev=net0,mac={},romfile=", management_mac(index));
+        program.args(["-netdev", "tap,id=net0,ifname=tap0,script=no,downscript=no", "-device", &nic]);
         program.args(["-chardev", &format!("file,id=console,path={}", serial.display()), "-serial", "chardev:console"]);
         program.args(["-chardev", &format!("socket,id=shell,path={SHELL_SOCKET},server=on,wait=off")]);
         program.args(["-serial", "chardev:shell", "-qmp", &format!("unix:{QMP_SOCKET},server=on,wait=off")]);
@@ -142,7 +143,7 @@ impl Vm {
         let qemu = node.spawn("qemu", &mut program)?;
         let qmp = Qmp::connect(&node, QMP_SOCKET, &qemu, QEMU_TIME)?;
         let shell = Shell::connect(&node, SHELL_SOCKET)?;
-        Ok(Self { node, index, id: id(index), machine, serial, qemu, qmp, shell, nics: 1, ports: vec![port] })
+        Ok(Self { node, index, id: id(index), machine, serial, qemu, qmp, shell, nics: 1 })
     }
 
     /// Its amphora id.
@@ -187,17 +188,11 @@ impl Vm {
         &self.serial
     }
 
-    /// The switches' ports of its NICs, in the order they were plugged; the first is on the management network.
-    #[must_use]
-    pub fn ports(&self) -> &[String] {
-        &self.ports
-    }
-
     /// Plugs a NIC in while it runs, as Nova does when Octavia attaches a port.
     pub fn plug(&mut self, segment: &Segment, mac: &str) -> Result<()> {
         let number = self.nics;
         assert!(HOT_PLUGS.contains(&number), "a machine has {} slots", HOT_PLUGS.len());
-        self.ports.push(wire(&self.node, segment, number)?);
+        wire(&self.node, segment, number)?;
         let backend = json!({
             "type": "tap", "id": format!("net{number}"), "ifname": format!("tap{number}"), "script": "no",
             "downscript": "no",
@@ -218,16 +213,6 @@ impl Vm {
     /// Presses the reset button: everything not on disk is lost, and it boots again.
     pub fn reset(&mut self) -> Result<()> {
         self.qmp.execute("system_reset", &json!({})).map(drop)
-    }
-
-    /// Presses the power button, which asks the system to shut down; [`Vm::wait_off`] waits for that.
-    pub fn press_power(&mut self) -> Result<()> {
-        self.qmp.execute("system_powerdown", &json!({})).map(drop)
-    }
-
-    /// Waits until the machine is off.
-    pub fn wait_off(&self, within: Duration) -> Result<()> {
-        self.qemu.wait(within).map(drop)
     }
 
     /// Cuts the power.
@@ -255,9 +240,9 @@ impl Vm {
     }
 }
 
-/// The NIC of this number as far as the fabric goes: a tap on a bridge with a port of the segment. Returns that port.
-fn wire(node: &Node, segment: &Segment, number: usize) -> Result<String> {
-    let port = segment.plug(node, &format!("out{number}"), None)?;
+/// The NIC of this number as far as the fabric goes: a tap on a bridge with a port of the segment.
+fn wire(node: &Node, segment: &Segment, number: usize) -> Result<()> {
+    segment.plug(node, &format!("out{number}"), None)?;
     node.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
     node.ip(&format!(
         "link add br{number} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
@@ -265,13 +250,12 @@ tuntap add dev tap{number} mode tap
 link set tap{number} master br{number} up
 link set out{number} master br{number} up
 link set br{number} up"
-    ))?;
-    Ok(port)
+    ))
 }
 
 fn words(machine: Machine) -> Vec<String> {
     let accelerator = std::env::var("IMAGE_TEST_ACCEL").unwrap_or_else(|_| "tcg,thread=multi".to_owned());
-    let mut words: Vec<String> = ["-nodefaults", "-no-user-config", "-display", "none", "-cpu", "max"]
+    let mut words: Vec<String> = ["-nodefaults", "-no-user-config", "-display", "none", "-cpu", "max,-svm"]
         .into_iter()
         .chain(["-smp", "2", "-m", "1024", "-rtc", "base=utc", "-accel", &accelerator, "-machine", machine.name()])
         .map(ToOwned::to_owned)
@@ -290,16 +274,6 @@ fn words(machine: Machine) -> Vec<String> {
 fn disk(id: &str, file: &Path, format: &str, device: &str) -> [String; 4] {
     let drive = format!("if=none,id={id},format={format},cache=unsafe,file={}", file.display());
     ["-drive".into(), drive, "-device".into(), format!("{device},drive={id}")]
-}
-
-fn tap(number: usize) -> String {
-    format!("tap,id=net{number},ifname=tap{number},script=no,downscript=no")
-}
-
-fn nic(number: usize, mac: &str, bus: Option<&str>) -> String {
-    let bus = bus.map(|bus| format!(",bus={bus}")).unwrap_or_default();
-    // Without a ROM it is not booted from.
-    format!("virtio-net-pci,id=nic{number},netdev=net{number},mac={mac},romfile={bus}")
 }
 
 /// Runs a program that touches files only, on this machine.

@@ -11,6 +11,7 @@ use super::{
     document::Document,
     ini,
     problem::{Place, Problem},
+    reader::Reader,
 };
 
 /// No configuration is this long; a larger file is a mistake (or a device) and would cost its size in memory.
@@ -76,6 +77,16 @@ impl Sources {
         });
         let bytes = files.filter_map(|path| read_bounded(&path, MAX_FILE).ok());
         bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+
+    /// An option's text in effect, its default included, and a problem to be filled in that is about it. `None` where it
+    /// has no value, or where the files cannot be read.
+    #[must_use]
+    pub fn option(&self, section: &str, key: &str) -> Option<(String, Problem)> {
+        let document = self.read(None).ok()?;
+        let reader = Reader { document: &document, problems: Vec::new(), warnings: Vec::new() };
+        let text = document.text(section, key).ok()??;
+        Some((text, reader.at(section, key, String::new())))
     }
 
     /// Reads everything; `main` instead of what is in the main file.

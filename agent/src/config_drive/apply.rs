@@ -61,7 +61,7 @@ impl Machine {
         if let Some(zone) = &drive.timezone {
             let linked = self.time_zone(zone);
             if !linked.map_err(|source| DriveError::Write("/etc/localtime".to_owned(), source))? && zone != "UTC" {
-                notes.push(format!("{ZONES}/{zone} is not there: the time zone stays as it is"));
+                notes.push(format!("{ZONES}/{zone} is not there, or not to be used: the time zone stays"));
             }
         }
         for file in &drive.files {
@@ -89,17 +89,17 @@ impl Machine {
         directory.names()?.iter().filter(|name| ours(name)).try_for_each(|name| directory.remove(name))
     }
 
-    /// As `timedatectl` does it; `false` where the zone is not installed.
+    /// As `timedatectl` does it; `false` where the zone is not installed, or not named plainly.
     fn time_zone(&self, zone: &str) -> io::Result<bool> {
         let path = format!("{ZONES}/{zone}");
         let (above, last) = path.rsplit_once('/').unwrap_or_default();
         let mut directory = None;
         for part in above.split('/').skip(1) {
-            let inner = directory.as_ref().unwrap_or(&self.root).inner(&plain(part)?)?;
-            let Some(inner) = inner else { return Ok(false) };
+            let Some(name) = Name::new(part) else { return Ok(false) };
+            let Some(inner) = directory.as_ref().unwrap_or(&self.root).inner(&name)? else { return Ok(false) };
             directory = Some(inner);
         }
-        let (Some(directory), last) = (directory, plain(last)?) else { return Ok(false) };
+        let (Some(directory), Some(last)) = (directory, Name::new(last)) else { return Ok(false) };
         if !directory.names()?.contains(&last) || directory.inner(&last)?.is_some() {
             return Ok(false);
         }

@@ -107,9 +107,15 @@ impl Teller {
         (report.nics, report.filter, report.lingering, report.bound) = (nics, filter, lingering, Some(bound));
     }
 
-    /// What own VIPs there are.
-    pub(super) fn own(&self, own: BTreeMap<Prefix, Registration>) {
-        self.report.write().unwrap_or_else(PoisonError::into_inner).own = own;
+    /// What own VIPs there are: all of them, or those among `vips`.
+    pub(super) fn own(&self, mut own: BTreeMap<Prefix, Registration>, vips: Option<&BTreeSet<Prefix>>) {
+        let mut report = self.report.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(vips) = vips {
+            own.retain(|vip, _| vips.contains(vip));
+            report.own.retain(|vip, _| !vips.contains(vip));
+            own.append(&mut report.own);
+        }
+        report.own = own;
     }
 
     /// What a pass found of these VIPs in the speaker.

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use bgp::{Change, Error, Prefix};
+use bgp::{Announcement, Change, Error, Prefix};
 
 use super::{Converge, Outcome, Scope, report};
 use crate::{
@@ -130,8 +130,12 @@ impl Converge {
             (Some(link), None) => (BTreeMap::new(), Some(link.state().why())),
         };
         if why.is_none() || self.link.is_none() {
-            // What is neither wanted nor announced any more has left.
-            self.shared.leaving(|l| l.retain(|p, _| !vips.contains(p) || held.contains_key(p)));
+            // What is not announced any more has left; so has what a listener's route has taken over from, in full.
+            let taken_over = |p: &Prefix, is: &Option<Announcement>| {
+                want.announced.get(p).is_some_and(|wanted| is.as_ref() == Some(&wanted.announcement))
+            };
+            let left = |p: &Prefix| held.get(p).is_none_or(|is| taken_over(p, is));
+            self.shared.leaving(|l| l.retain(|p, _| !vips.contains(p) || !left(p)));
         }
         let missing = want.announced.keys().filter(|p| !held.contains_key(p));
         let refused = refused.map(|words| missing.map(|p| (*p, words.to_owned())).collect()).unwrap_or_default();

@@ -229,6 +229,8 @@ pub(super) fn done(answer: &Value) -> Page {
             table.row(&[cell(&vip["vip_ip"]), drain]);
         }
         text = table.render("this amphora has no VIP");
+    } else if answer["routes"] == 0 {
+        text.push_str("routes: 0 (nothing matched)\n");
     } else if let Some(fields) = answer.as_object() {
         for (name, value) in fields {
             let _ = writeln!(text, "{}: {}", name.replace('_', " "), plain(&cell(value))); // to a String

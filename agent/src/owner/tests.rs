@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bgp::NextHop;
 
 use super::*;
@@ -25,11 +27,11 @@ fn register(r: Registration) -> impl Fn(&Desired) -> Decision<Refusal> + Send + 
 async fn an_owner_that_waits_for_requests_is_well_and_one_that_never_ends_a_request_is_stuck() {
     let dir = tempfile::tempdir().unwrap();
     let mut pulses = crate::pulse::Pulses::default();
-    let (owner, thread) = Owner::start(&dir.path().join("state"), pulses.of("owning", Default::default())).unwrap();
+    let (owner, thread) = Owner::start(&dir.path().join("state"), pulses.of("owning", Duration::ZERO)).unwrap();
     owner.commit(register(registration(1, 1))).await.unwrap();
     let until = async |stuck: bool| {
         while pulses.stuck().is_some() != stuck {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     until(false).await;

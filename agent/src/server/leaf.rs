@@ -13,9 +13,12 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// `dNSName` in a `GeneralName`.
 const DNS_NAME: u8 = 0x82;
-/// 2.5.29.15, .17 and .37 (RFC 5280 section 4.2.1).
+/// DER's `TRUE` (X.690).
+const TRUE: (u8, &[u8]) = (0x01, &[0xff]);
+/// 2.5.29.15, .17, .19 and .37 (RFC 5280 section 4.2.1).
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 /// 1.3.6.1.5.5.7.3.1, id-kp-serverAuth, and 2.5.29.37.0, anyExtendedKeyUsage.
 const SERVER_AUTH: [&[u8]; 2] = [&[0x2b, 6, 1, 5, 5, 7, 3, 1], &[0x55, 0x1d, 0x25, 0]];
@@ -33,6 +36,10 @@ pub struct Leaf {
     common_name: Option<String>,
     key_usage: Option<u8>,
     extended_key_usages: Option<Vec<Vec<u8>>>,
+    /// It says that it is a CA's.
+    ca: bool,
+    /// Its issuer has its subject's name.
+    self_issued: bool,
 }
 
 impl Leaf {
@@ -41,6 +48,7 @@ impl Leaf {
     pub fn new(der: &[u8]) -> Self {
         let mut leaf = Self { common_name: common_name(der), ..Self::default() };
         let Some(fields) = fields(der) else { return leaf };
+        leaf.self_issued = fields.issuer == fields.subject;
         let mut times = fields.validity;
         for time in [&mut leaf.not_before, &mut leaf.not_after] {
             let Some((tag, text, after)) = element(times) else { break };
@@ -51,6 +59,7 @@ impl Leaf {
             match oid {
                 KEY_USAGE => leaf.key_usage = key_usage(value),
                 SUBJECT_ALT_NAME => leaf.hosts = hosts(value),
+                BASIC_CONSTRAINTS => leaf.ca = is_ca(value),
                 EXTENDED_KEY_USAGE => leaf.extended_key_usages = extended(value),
                 _ => {}
             }
@@ -67,11 +76,11 @@ impl Leaf {
     /// Why no client would take it, now, from a server.
     #[must_use]
     pub fn unusable(&self, now: SystemTime) -> Option<&'static str> {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let lacks = |usages: &Vec<Vec<u8>>| !usages.iter().any(|usage| SERVER_AUTH.contains(&usage.as_slice()));
-        if self.not_after.is_some_and(|end| end < now.as_secs()) {
+        let soon = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + SKEW;
+        if self.is_over(now) {
             Some("the certificate has expired (or this machine's clock is ahead)")
-        } else if self.not_before.is_some_and(|begin| begin > (now + SKEW).as_secs()) {
+        } else if self.not_before.is_some_and(|begin| begin > soon.as_secs()) {
             Some("the certificate is not valid before tomorrow (or this machine's clock is behind)")
         } else if self.extended_key_usages.as_ref().is_some_and(lacks) {
             Some("the certificate is not for servers: its extended key usage lacks serverAuth")
@@ -80,6 +89,20 @@ impl Leaf {
         } else {
             None
         }
+    }
+
+    /// Whether a client's certificate can come from it: it is a CA's, or its own issuer, as a CA's of old that does not say
+    /// what it is, or a single client's that is to be the only one.
+    #[must_use]
+    pub fn is_issuer(&self) -> bool {
+        self.ca || self.self_issued
+    }
+
+    /// Whether its validity is over.
+    #[must_use]
+    pub fn is_over(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.not_after.is_some_and(|end| end < now.as_secs())
     }
 
     /// Whether it is for this host name, in its alternative names or, as of old, as its common name.
@@ -112,6 +135,11 @@ fn extensions(mut rest: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
         }
     }
     Some(found)
+}
+
+fn is_ca(value: &[u8]) -> bool {
+    let first = element(value).and_then(|(_, constraints, _)| element(constraints));
+    first.is_some_and(|(tag, content, _)| (tag, content) == TRUE)
 }
 
 /// The first eight bits; the others are of no interest here.
@@ -219,6 +247,21 @@ mod tests {
         assert_eq!(unusable(&[], &[]), None);
         assert!(unusable(&[], &[Extended::ClientAuth]).unwrap().contains("serverAuth"));
         assert!(unusable(&[Usage::KeyCertSign, Usage::CrlSign], &[]).unwrap().contains("digitalSignature"));
+    }
+
+    #[test]
+    fn a_cas_certificate_is_told_from_what_it_has_issued() {
+        let issuer = der(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+        assert!(Leaf::new(&issuer).ca && Leaf::new(&issuer).is_issuer());
+        let alone = Leaf::new(&der(|params| params.is_ca = IsCa::ExplicitNoCa));
+        assert!(!alone.ca && alone.is_issuer(), "nothing but itself");
+        let (key, mut params) = (KeyPair::generate().unwrap(), CertificateParams::new(["ca".to_owned()]).unwrap());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "the CA");
+        let issuer = rcgen::Issuer::from_params(&params, &key);
+        let client = CertificateParams::new(["client".to_owned()]).unwrap();
+        let client = client.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+        assert!(!Leaf::new(client.der()).is_issuer());
     }
 
     proptest! {

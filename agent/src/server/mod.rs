@@ -4,6 +4,7 @@
 //! accept would let one slow client hold up all others, and because handlers need the peer's certificate.
 
 pub mod body;
+pub mod check;
 mod connection;
 pub mod leaf;
 pub mod local;

@@ -17,8 +17,9 @@ const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 /// Some fields of a certificate (RFC 5280 section 4.1), each its content.
 pub(super) struct Fields<'c> {
+    pub(super) issuer: &'c [u8],
     pub(super) validity: &'c [u8],
-    subject: &'c [u8],
+    pub(super) subject: &'c [u8],
     /// The key, and to the end.
     pub(super) after_subject: &'c [u8],
 }
@@ -33,12 +34,13 @@ pub(super) fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
     if *rest.first()? == EXPLICIT_0 {
         rest = element(rest)?.2; // version
     }
-    for _ in 0..3 {
-        rest = element(rest)?.2; // serial number, signature algorithm, issuer
+    for _ in 0..2 {
+        rest = element(rest)?.2; // serial number, signature algorithm
     }
+    let (_, issuer, rest) = element(rest)?;
     let (_, validity, rest) = element(rest)?;
     let (_, subject, after_subject) = element(rest)?;
-    Some(Fields { validity, subject, after_subject })
+    Some(Fields { issuer, validity, subject, after_subject })
 }
 
 /// The first common name of the subject (RFC 5280 section 4.1.2.6), with control characters replaced.

@@ -14,7 +14,7 @@ use rustls::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject as _},
     },
-    server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
+    server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
 
@@ -69,6 +69,38 @@ pub fn check_identity(path: &Path, pem: &[u8]) -> Result<Leaf, TlsError> {
     }
 }
 
+/// Checks that clients can be verified by a PEM text of CAs; what of it is worth a word.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_clients_ca(path: &Path, pem: &[u8]) -> Result<Vec<String>, TlsError> {
+    verifier(path, pem)?;
+    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok); // `verifier` has read them
+    let all: Vec<_> = certificates.map(|der| Leaf::new(&der)).collect();
+    if !all.iter().any(Leaf::is_issuer) {
+        let why = "holds no CA's certificate, but one that a CA has issued: no client's can come from it";
+        return Err(TlsError::Unusable(path.to_owned(), why));
+    }
+    let (now, mut said) = (SystemTime::now(), Vec::new());
+    for (number, certificate) in all.iter().enumerate() {
+        let mut say = |what: &str| said.push(format!("{}: certificate {} {what}", path.display(), number + 1));
+        if !certificate.is_issuer() {
+            say("is no CA's: no client's can come from it");
+        }
+        if certificate.is_over(now) {
+            say("has expired; put the CA's new one beside it");
+        }
+    }
+    Ok(said)
+}
+
+fn verifier(path: &Path, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    WebPkiClientVerifier::builder_with_provider(roots(path, pem)?.into(), provider)
+        .build()
+        .map_err(|error| TlsError::NoCa(path.to_owned(), error))
+}
+
 fn identity(path: &Path, pem: &[u8]) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|error| TlsError::Pem(path.to_owned(), error))?;
@@ -79,7 +111,7 @@ fn identity(path: &Path, pem: &[u8]) -> Result<(Vec<CertificateDer<'static>>, Pr
     Ok((chain, key))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
 }
 
@@ -120,9 +152,11 @@ fn build(cert: &Path, ca: &Path, minimum: TlsVersion) -> Result<Built, TlsError>
     let (chain, key) = identity(cert, &read(cert)?)?;
     let clients_ca = read(ca)?;
     let expiry = Expiry::of(&chain[0], &clients_ca); // `identity` has found one
-    let clients = WebPkiClientVerifier::builder_with_provider(roots(ca, &clients_ca)?.into(), provider.clone())
-        .build()
-        .map_err(|error| TlsError::NoCa(ca.to_owned(), error))?;
+    let clients = verifier(ca, &clients_ca)?;
+    if let Some(why) = Leaf::new(&chain[0]).unusable(SystemTime::now()) {
+        // Whether it is taken all the same is for the clients to say.
+        tracing::warn!(file = %cert.display(), why, "clients may refuse the server certificate");
+    }
     let versions = match minimum {
         TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
         TlsVersion::Tls13 => &[&TLS13],

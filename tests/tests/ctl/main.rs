@@ -10,3 +10,4 @@ mod said;
 #[allow(dead_code, reason = "the other tests' amphora; these need less of it")]
 mod site;
 mod socket;
+mod unregistered;

@@ -53,7 +53,7 @@ fn octavias_client_finds_a_distributor_well_and_no_load_balancer_in_it() {
     if let Err(error) = environment() {
         return lab::skipped(test, &error.to_string());
     }
-    let (fabric, mut apis) = distributors(test, TorKind::Bird, 1);
+    let (fabric, _) = distributors(test, TorKind::Bird, 1);
     let amphora = &fabric.amphorae[0];
     let (identity, pem) = (fabric.pki.server(amphora.id(), &[amphora.management(Family::V4)]).unwrap(), "a.pem");
     let (lb, certificate) = (json!({ "object_id": LB }), json!({ "loadbalancer_id": LB, "pem_filename": pem }));
@@ -95,12 +95,13 @@ fn octavias_client_finds_a_distributor_well_and_no_load_balancer_in_it() {
         assert!(called.body()["message"].is_string() && called.body()["details"].is_string(), "{method}: {last}");
         assert_eq!(called.answers.len(), 1, "{method} is not tried again: {called:?}");
     }
+    let mut api = amphora.api().unwrap();
     for path in [format!("/1.0/loadbalancer/{LB}/haproxy"), format!("/1.0/listeners/{LB}/udp_listener")] {
-        assert_eq!(apis[0].get(&path).unwrap().status, 404, "{path}");
+        assert_eq!(api.get(&path).unwrap().status, 404, "{path}");
     }
     let left = amphora.node().run(["sh", "-c", "ls /var/lib/octavia"]).unwrap();
     assert!(!left.contains(LB) && !left.contains("vrrp") && !left.contains("lvs"), "{left}");
-    let status = apis[0].get("/1.0/distributor/status").unwrap().success().unwrap().json();
+    let status = api.get("/1.0/distributor/status").unwrap().success().unwrap().json();
     assert_eq!(status["configuration"]["role"], "distributor", "{status}");
 }
 
@@ -154,6 +155,7 @@ fn distributors_announce_what_is_registered_and_the_tor_spreads_over_them() {
     assert!(second.status == 409 && second.text().contains("amphora-70"), "{}", second.text());
     let why = apis[0].get(&format!("/1.0/distributor/why/{}", shared.v4)).unwrap().success().unwrap().json();
     assert!(why["announced"] == true && why["gates"] == json!([]), "{why}");
+    assert!(why["notes"].to_string().contains("role = distributor"), "{why}");
 
     // Whoever leaves takes its own next hop with it.
     apis[0].unregister("amphora-70", "").unwrap().success().unwrap();

@@ -101,8 +101,15 @@ fn after_a_reboot_without_its_keys_a_load_balancer_says_so_and_the_others_serve(
     wait_for("`why` names the file that is gone", PATIENCE, said).unwrap();
     let details = api.get("/1.0/details").unwrap().success().unwrap().json();
     assert_eq!(details["missing_files"], serde_json::json!([gone]), "{details}");
-    site.wait_routed(Family::V4, true);
+    // The ToR has kept the old speaker's routes until the new one has told it all.
     site.wait_routed(Family::V6, false);
+    let announced = || {
+        let path = format!("/1.0/distributor/why/{}", site.vip.v4);
+        let why = site.amphora().api().and_then(|mut api| api.get(&path)).unwrap().json();
+        if why["announced"] == true { Ok(()) } else { Err(why) }
+    };
+    wait_for("the other one is announced again", PATIENCE, announced).unwrap();
+    site.wait_routed(Family::V4, true);
     let answer = lab::traffic::connect(&site.fabric.client, (site.vip.v4, 443).into(), 20).unwrap();
     assert_eq!(answer.to_string(), "plain 20");
 

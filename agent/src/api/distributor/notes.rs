@@ -1,4 +1,5 @@
-//! What no gate says of a VIP that is announced as it should be: who still will not reach it, or not evenly.
+//! What no gate says of a VIP that is announced as it should be: who still will not reach it, or not evenly, and who was not
+//! asked.
 
 use std::net::IpAddr;
 
@@ -13,6 +14,9 @@ use crate::{
 /// The notes on a VIP.
 pub(super) async fn of(app: &App, vip: IpAddr, plug: Option<&Plug>) -> Vec<String> {
     let mut notes: Vec<_> = plug.and_then(|plug| inside_subnet(vip, plug)).into_iter().collect();
+    if app.policy.distributor {
+        notes.push("role = distributor: the registration alone counts, and no load balancer here is judged".to_owned());
+    }
     let local_as = app.running.current().bgp.as_ref().map(|bgp| bgp.local_as);
     if let (Some(speaker), Some(local_as)) = (&app.speaker, local_as) {
         notes.extend(without_add_path(&speaker.peers_uncounted().await, local_as.get()));

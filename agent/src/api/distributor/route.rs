@@ -196,6 +196,18 @@ pub(super) fn is_missing(route: Option<&Route>, mode: Option<VipMode>, gated: bo
     route.map_or(gated && mode == Some(VipMode::Anycast), Route::is_degraded)
 }
 
+/// Why a VIP that is plugged in that `vip_mode` has no route. `bgp` is configured; `looked` is whether the kernel has been
+/// looked at, without which nobody knows the addresses of its NIC.
+pub(super) fn missing(mode: VipMode, gated: bool, bgp: bool, looked: bool) -> &'static str {
+    match mode {
+        VipMode::Interface | VipMode::Noarp => "it is plugged with another vip_mode than anycast, which is never announced",
+        VipMode::Anycast if !bgp => "BGP is not configured",
+        VipMode::Anycast if !gated => "nobody has registered it (announce = api)",
+        VipMode::Anycast if !looked => "the agent has just started and has not looked at the kernel yet",
+        VipMode::Anycast => "the front-end NIC has no address of the VIP's family to be its next hop",
+    }
+}
+
 /// What the speaker announces and what it sends to each peer, or why it does not tell.
 pub(super) type Asked = Result<(BTreeSet<Prefix>, Advertised), String>;
 

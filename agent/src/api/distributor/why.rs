@@ -129,15 +129,11 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
         Decision::Hold(_) => Verdict::Hold,
         Decision::Withdraw(_) => Verdict::Withdraw,
     });
-    let announced = app.progress.read(|report| report.announced.contains(&prefix));
+    let (announced, looked) =
+        app.progress.read(|report| (report.announced.contains(&prefix), report.bound.is_some()));
     let reason = route.as_ref().and_then(Route::reason).or_else(|| match mode {
-        Some(VipMode::Anycast) if route.is_none() && app.speaker.is_none() => Some("BGP is not configured".to_owned()),
-        Some(VipMode::Anycast) if route.is_none() && app.policy.gated => {
-            Some("the front-end NIC has no address of the VIP's family to be its next hop".to_owned())
-        }
-        Some(VipMode::Anycast) if route.is_none() => Some("nobody has registered it (announce = api)".to_owned()),
-        Some(VipMode::Interface | VipMode::Noarp) => {
-            Some("it is plugged with another vip_mode than anycast, which is never announced".to_owned())
+        Some(mode) if mode != VipMode::Anycast || route.is_none() => {
+            Some(route::missing(mode, app.policy.gated, app.speaker.is_some(), looked).to_owned())
         }
         Some(VipMode::Anycast) if matches!(verdict, Some(Verdict::Worse)) => app.gates.borrow().why(vip),
         _ => None,

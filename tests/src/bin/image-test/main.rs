@@ -4,7 +4,8 @@
 //!
 //! As root. It says what it waits for, ends with a table of figures, and shows the ends of the machines' consoles when it
 //! fails. Never more than two machines run at a time, and none of them needs KVM (`IMAGE_TEST_ACCEL` names another
-//! accelerator than `tcg,thread=multi`). Times are those of an emulated machine: none is a promise.
+//! accelerator than `tcg,thread=multi`). It gives up after half an hour, or `IMAGE_TEST_MINUTES`. Times are those of an
+//! emulated machine: none is a promise.
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod boot;
@@ -21,6 +22,7 @@ mod site;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lab::error::chain;
 use lab::{Error, Result};
@@ -28,6 +30,9 @@ use lab::{Error, Result};
 use report::Report;
 
 const USAGE: &str = "usage: image-test [--image FILE] [SCENARIO...]";
+
+/// Half an hour, on two cores that have nothing else to do.
+const MINUTES: u64 = 30;
 
 /// A scenario makes a fabric and its machines, and ends them.
 type Scenario = fn(&mut Report, &std::path::Path) -> Result<()>;
@@ -44,7 +49,8 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    let mut report = Report::new();
+    let minutes = std::env::var("IMAGE_TEST_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(MINUTES);
+    let mut report = Report::new(Duration::from_mins(minutes));
     let mut failed = Vec::new();
     for (name, scenario) in scenarios {
         report.scenario(name);

@@ -47,6 +47,7 @@ fn both(report: &mut Report, site: &Site, vms: &mut [Vm; 2], on: std::time::Inst
         site.wait_session(report, vm)?;
         site.attach(vm, kind.index)?;
     }
+    does("be_patient", json!({}))?;
     let vip = addresses::vip(7);
     let amphorae: Vec<_> =
         vms.iter().zip([100, 90]).enumerate().map(|(index, (vm, priority))| Site::asked(vm, index, priority)).collect();

@@ -21,6 +21,8 @@ const LISTENERS: &[u16] = &[80, 443, 8080];
 /// How many connections are tried at a time, and how long one may take.
 const AT_A_TIME: usize = 48;
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one address may take.
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// Scans every address of the machine from the side it belongs to, and from those it does not.
 pub(crate) fn scan(report: &mut Report, single: &mut Single) -> Result<()> {
@@ -58,11 +60,17 @@ pub(crate) fn scan(report: &mut Report, single: &mut Single) -> Result<()> {
     Ok(())
 }
 
-/// The TCP ports that take a connection. One that answers nothing at all counts as closed.
+/// The TCP ports that take a connection.
+///
+/// # Errors
+/// Where most of them answer nothing at all, so that trying each of them would take hours.
 fn open_ports(from: &Place, to: IpAddr) -> Result<BTreeSet<u16>> {
-    let (next, open) = (AtomicU32::new(1), Mutex::new(BTreeSet::new()));
+    let (next, open, start) = (AtomicU32::new(1), Mutex::new(BTreeSet::new()), now());
     let try_all = || {
         while let Ok(port) = u16::try_from(next.fetch_add(1, Ordering::Relaxed)) {
+            if start.elapsed() > LONGEST {
+                return;
+            }
             if TcpStream::connect_timeout(&SocketAddr::new(to, port), PATIENCE).is_ok() {
                 open.lock().expect("nobody panics with it").insert(port);
             }
@@ -75,5 +83,6 @@ fn open_ports(from: &Place, to: IpAddr) -> Result<BTreeSet<u16>> {
             }
         });
     })?;
+    check(start.elapsed() <= LONGEST, &format!("every TCP port of {to} in {LONGEST:?}"), next.into_inner())?;
     Ok(open.into_inner().expect("nobody panics with it"))
 }

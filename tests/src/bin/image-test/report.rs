@@ -14,14 +14,16 @@ const PROGRESS: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(crate) struct Report {
     start: Instant,
+    /// How long all of it may take.
+    limit: Duration,
     scenario: String,
     /// Scenario, what was measured, and the figure.
     figures: Vec<[String; 3]>,
 }
 
 impl Report {
-    pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), scenario: String::new(), figures: Vec::new() }
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { start: Instant::now(), limit, scenario: String::new(), figures: Vec::new() }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -70,6 +72,10 @@ impl Report {
             if start.elapsed() > within {
                 return Err(Error::Deadline { what: what.into(), within, last });
             }
+            if self.elapsed() > self.limit {
+                let what = format!("the whole test, which waits for {what}");
+                return Err(Error::Deadline { what, within: self.limit, last });
+            }
             if said.elapsed() > PROGRESS {
                 said = Instant::now();
                 let last = last.lines().last().unwrap_or_default();
@@ -84,7 +90,7 @@ impl Report {
         let (first, second) = (width(0), width(1));
         println!();
         for [scenario, what, figure] in &self.figures {
-            println!("{scenario:first$}  {what:second$}  {}", figure.replace('\n', "; "));
+            println!("{scenario:first$}  {what:second$}  {}", figure.trim().replace('\n', "; "));
         }
         println!();
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lab::heartbeats::KEY;
-use lab::{Result, error::Error};
+use lab::{Error, Result, command};
 
 use crate::evidence::COMMAND_TIME;
 use crate::report::{Report, check, wrong};
@@ -50,7 +50,8 @@ pub(crate) fn in_no_log(report: &mut Report, single: &mut Single) -> Result<()> 
     // The server's own key is on the machine: its body's lines are secrets as well.
     shell.run("sed -n '/PRIVATE KEY/,/PRIVATE KEY/p' /etc/octavia/certs/server.pem | grep -v PRIVATE >> /run/secrets-of-the-lab", COMMAND_TIME)?;
     let search = "journalctl -q --no-pager -o export | grep -acF -f /run/secrets-of-the-lab; grep -rlaF -f \
-                  /run/secrets-of-the-lab /var/log /run/log 2>/dev/null; ps -eo args | grep -cF -f /run/secrets-of-the-lab";
+                  /run/secrets-of-the-lab /var/log /run/log 2>/dev/null; cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -cF -f \
+                  /run/secrets-of-the-lab";
     let found = shell.run(&format!("{search}; true"), Duration::from_mins(3))?;
     shell.run("rm /run/secrets-of-the-lab", COMMAND_TIME)?;
     check(found == "0\n0", "no secret in the journal, in /var/log and in arguments", &found)?;
@@ -69,11 +70,13 @@ pub(crate) fn in_no_log(report: &mut Report, single: &mut Single) -> Result<()> 
 pub(crate) fn not_on_the_disk(report: &mut Report, single: &mut Single) -> Result<()> {
     let disk = single.site.fabric.workdir.path().join(format!("{}.qcow2", single.vm.name()));
     let lines = key_lines(single)?;
-    let bytes = std::fs::read(&disk).map_err(|source| Error::Io { what: disk.display().to_string(), source })?;
-    let found = lines.iter().filter(|line| bytes.windows(64).step_by(1).any(|part| part == line.as_bytes())).count();
-    report.figure(
-        "lines of the listeners' keys on the disk",
-        format!("{found} of {}, in {} MB", lines.len(), bytes.len() >> 20),
-    );
+    let keys = disk.with_extension("keys");
+    let unreadable = |source| Error::Io { what: disk.display().to_string(), source };
+    std::fs::write(&keys, lines.join("\n")).map_err(unreadable)?;
+    // The overlay is not compressed: what was written to the disk is in it as it was.
+    let found = command(["grep", "-aoF", "-f"]).arg(&keys).arg(&disk).output().map_err(unreadable)?;
+    let found = found.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    let size = std::fs::metadata(&disk).map_err(unreadable)?.len() >> 20;
+    report.figure("lines of the listeners' keys on the disk", format!("{found} of {}, in {size} MiB", lines.len()));
     check(found == 0, "no key of a listener on the disk", found)
 }

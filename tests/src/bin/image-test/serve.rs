@@ -98,6 +98,7 @@ impl Single {
         let on = now();
         self.site.wait_session(report, &self.vm)?;
         report.took("BGP with MD5 and GTSM: waited after the API", on);
+        self.does("be_patient", json!({}))?;
         self.site.attach(&mut self.vm, 0)?;
         let call = now();
         let asked = Site::load_balancer(self.vip, "SINGLE", &[Site::asked(&self.vm, 0, 100)]);

@@ -20,7 +20,7 @@ use crate::report::Report;
 /// A ceiling for a machine that boots: emulated, beside another one, on a busy host.
 pub(crate) const BOOT_TIME: Duration = Duration::from_mins(10);
 /// A ceiling for whatever else is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 /// The ToR's secret.
 pub(crate) const MD5: &str = "image-test-md5-secret";
 pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];

@@ -72,7 +72,12 @@ pub(super) async fn look(app: &App, why: Option<String>) -> Vec<VipView> {
     let plugged = app.owner.shared().read(plugged);
     let mut all: BTreeSet<_> = plugged.keys().copied().collect();
     all.extend(routes.keys());
-    let view = |vip| view(vip, plugged.get(&vip), routes.get(&vip), app.policy.gated);
+    let looked = app.progress.read(|report| report.bound.is_some());
+    let missing = |plugged: &Plugged| route::missing(plugged.mode, app.policy.gated, app.speaker.is_some(), looked);
+    let view = |vip| {
+        let (plugged, route) = (plugged.get(&vip), routes.get(&vip));
+        view(vip, plugged, route, app.policy.gated, plugged.map_or("", missing))
+    };
     all.into_iter().map(view).collect()
 }
 
@@ -84,7 +89,7 @@ fn plugged(desired: &Desired) -> BTreeMap<IpAddr, Plugged> {
     desired.plugs.values().flat_map(of).collect()
 }
 
-fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bool) -> VipView {
+fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bool, missing: &str) -> VipView {
     let heard = route.is_some_and(|route| !route.hearers().is_empty());
     let degraded = route::is_missing(route, plugged.map(|plugged| plugged.mode), gated);
     let state = match (route, plugged) {
@@ -97,8 +102,7 @@ fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bo
     };
     let reason = match (route, state) {
         (Some(route), _) => route.reason(),
-        (None, VipState::Pending) => Some("the front-end NIC has no address of the VIP's family".to_owned()),
-        (None, VipState::Idle) => Some("nobody has registered it (announce = api)".to_owned()),
+        (None, VipState::Pending | VipState::Idle) => Some(missing.to_owned()),
         (None, _) => None,
     };
     VipView {
