@@ -41,12 +41,7 @@ pub fn certificates(sources: &Sources) -> Found {
 
 impl Found {
     /// One option that names a file; `check` returns what is worth a word.
-    fn file(
-        &mut self,
-        sources: &Sources,
-        key: &str,
-        check: impl FnOnce(&Path) -> Result<Vec<String>, TlsError>,
-    ) {
+    fn file(&mut self, sources: &Sources, key: &str, check: impl FnOnce(&Path) -> Result<Vec<String>, TlsError>) {
         let Some((path, about)) = sources.option(SECTION, key).filter(|(path, _)| !path.is_empty()) else { return };
         let problem = |text| Problem { text, ..about.clone() };
         match check(Path::new(&path)) {

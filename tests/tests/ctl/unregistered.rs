@@ -10,11 +10,7 @@ use crate::site::{PATIENCE, Site};
 fn rows(site: &Site, vip: std::net::IpAddr) -> Vec<[String; 2]> {
     let said = run_by(site.amphora().node(), "", &format!("amphorae --vip-ip {vip} -o json")).json();
     let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
-    said.as_array()
-        .unwrap()
-        .iter()
-        .map(|row| [text(row, "origin"), text(row, "provisioning_status")])
-        .collect()
+    said.as_array().unwrap().iter().map(|row| [text(row, "origin"), text(row, "provisioning_status")]).collect()
 }
 
 #[track_caller]

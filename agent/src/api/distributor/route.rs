@@ -154,9 +154,9 @@ impl Route {
         &self.advertised_to
     }
 
-    /// It is being taken out of service.
-    pub(super) fn is_draining(&self) -> bool {
-        self.drain.is_some()
+    /// How far it is being taken out of service.
+    pub(super) fn drain_stage(&self) -> Option<Stage> {
+        self.drain.as_ref().map(drain::Progress::stage)
     }
 
     /// It should be announced, and no peer is sent it.
@@ -200,7 +200,9 @@ pub(super) fn is_missing(route: Option<&Route>, mode: Option<VipMode>, gated: bo
 /// looked at, without which nobody knows the addresses of its NIC.
 pub(super) fn missing(mode: VipMode, gated: bool, bgp: bool, looked: bool) -> &'static str {
     match mode {
-        VipMode::Interface | VipMode::Noarp => "it is plugged with another vip_mode than anycast, which is never announced",
+        VipMode::Interface | VipMode::Noarp => {
+            "it is plugged with another vip_mode than anycast, which is never announced"
+        }
         VipMode::Anycast if !bgp => "BGP is not configured",
         VipMode::Anycast if !gated => "nobody has registered it (announce = api)",
         VipMode::Anycast if !looked => "the agent has just started and has not looked at the kernel yet",

@@ -129,8 +129,7 @@ pub async fn why(State(app): State<App>, vip: Result<Path<String>, PathRejection
         Decision::Hold(_) => Verdict::Hold,
         Decision::Withdraw(_) => Verdict::Withdraw,
     });
-    let (announced, looked) =
-        app.progress.read(|report| (report.announced.contains(&prefix), report.bound.is_some()));
+    let (announced, looked) = app.progress.read(|report| (report.announced.contains(&prefix), report.bound.is_some()));
     let reason = route.as_ref().and_then(Route::reason).or_else(|| match mode {
         Some(mode) if mode != VipMode::Anycast || route.is_none() => {
             Some(route::missing(mode, app.policy.gated, app.speaker.is_some(), looked).to_owned())

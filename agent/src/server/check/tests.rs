@@ -36,8 +36,7 @@ fn found(ca: Option<&str>, server: Option<&str>) -> (Vec<String>, Vec<String>) {
         ca.display()
     );
     std::fs::write(path("a.conf"), text).unwrap();
-    let Found { problems, warnings } =
-        certificates(&Sources::new(vec![Flag::File(path("a.conf"))], directory.path()));
+    let Found { problems, warnings } = certificates(&Sources::new(vec![Flag::File(path("a.conf"))], directory.path()));
     let said = |all: Vec<Problem>| all.iter().map(ToString::to_string).collect();
     (said(problems), said(warnings))
 }
