@@ -178,12 +178,11 @@ fn draining(drain: &Value) -> String {
 
 /// Those that are set.
 fn attributes(of: &Value) -> String {
-    let set = |key: &str| Some(cell(&of[key])).filter(|value| !["", "0"].contains(&value.as_str()) || key != "prepend");
-    let all = ["communities", "med", "local_pref", "prepend"].map(|key| {
-        let value = set(key).filter(|value| !value.is_empty())?;
-        Some(format!("{key} {value}"))
-    });
-    let all: Vec<_> = all.into_iter().flatten().collect();
+    let set = |key: &str| {
+        let value = Some(cell(&of[key])).filter(|value| !value.is_empty() && (key, value.as_str()) != ("prepend", "0"));
+        value.map(|value| format!("{key} {value}"))
+    };
+    let all: Vec<_> = ["communities", "med", "local_pref", "prepend"].into_iter().filter_map(set).collect();
     if all.is_empty() { "none but those of its peers".to_owned() } else { all.join(", ") }
 }
 

@@ -183,7 +183,10 @@ fn a_drain_is_begun_watched_and_ended() {
     let status = ctl(amphora, "status", 0).out;
     assert!(status.contains(&format!("\nwarning      VIP {vip} is ")), "{status}");
     let why = ctl(amphora, &format!("why {vip}"), 0).out;
-    assert!(why.contains(&format!("amphoractl undrain {} ends it", amphora.id())) && !why.contains("PUT /1.0"), "{why}");
+    assert!(
+        why.contains(&format!("amphoractl undrain {} ends it", amphora.id())) && !why.contains("PUT /1.0"),
+        "{why}"
+    );
     ctl(amphora, "undrain", 0);
     wait_for("announced again", PATIENCE, || if state() == "announced" { Ok(()) } else { Err(said()) }).unwrap();
     site.wait_announced();

@@ -88,7 +88,11 @@ impl Cause {
         if route.is_some_and(|route| route.provisioning() == ProvisioningStatus::Active) {
             return Self::Unheard;
         }
-        let Some(judged) = judged.filter(|_| route.is_some()) else { return Self::Other };
+        judged.filter(|_| route.is_some()).map_or(Self::Other, Self::judged)
+    }
+
+    /// By the gates.
+    fn judged(judged: &Judged) -> Self {
         let closed = judged.gates.iter().find(|gate| gate.open == Some(false));
         match (&judged.decision, closed) {
             (Decision::Withdraw(_), Some(closed)) => Self::Closed(closed.gate),
@@ -102,11 +106,11 @@ impl Cause {
 /// What is to be said of a VIP that is being drained, or is announced as the last resort.
 fn notice(vip: IpAddr, route: &Route, judged: Option<&Judged>) -> Option<String> {
     match (route.drain_stage(), judged.map(|judged| &judged.decision)) {
-        (Some(Stage::Deprefer), _) => {
-            Some(format!("VIP {vip} is being drained: announced, less preferred than others"))
-        }
-        (Some(Stage::Withdrawn), _) => Some(format!("VIP {vip} is being drained: {}", route.reason()?)),
-        (Some(Stage::Drained), _) => Some(format!("VIP {vip} is drained: {}", route.reason()?)),
+        (Some(Stage::Deprefer), _) => Some(format!(
+            "VIP {vip} is being drained: announced, less preferred than others; amphoractl undrain ends it"
+        )),
+        // It begins with the VIP.
+        (Some(Stage::Withdrawn | Stage::Drained), _) => Some(format!("VIP {}", route.reason()?)),
         (None, Some(Decision::Worse(why))) if !route.hearers().is_empty() => {
             Some(format!("VIP {vip} is announced as the last resort only: {why}"))
         }
@@ -177,5 +181,29 @@ fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bo
         reason,
         cause: Cause::default(),
         notice: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Instant};
+
+    use super::*;
+    use crate::health::Shown;
+
+    #[test]
+    fn a_vip_without_a_route_has_no_gate_to_blame() {
+        let shown = |gate, open| Shown { gate, open: Some(open), evidence: String::new(), since: Instant::now() };
+        let gates = vec![shown(Gate::Process, true), shown(Gate::Listener, false), shown(Gate::Carrier, false)];
+        let (lbs, transitions) = (Vec::new(), BTreeMap::new());
+        let decision = Decision::Withdraw("listener: closed".into());
+        let judged = Judged { decision, gates, lbs, leaving: false, wanted: true, transitions };
+        assert_eq!(Cause::of(None, Some(&judged)), Cause::Other);
+        assert_eq!(Cause::of(None, None), Cause::Other);
+        assert_eq!(Cause::judged(&judged), Cause::Closed(Gate::Listener), "it explains those after it");
+        let open = Judged { gates: vec![shown(Gate::Process, true)], ..judged };
+        assert_eq!(Cause::judged(&open), Cause::Damped);
+        let hold = Judged { decision: Decision::Hold("process is not known".into()), ..open };
+        assert_eq!(Cause::judged(&hold), Cause::Undecided);
     }
 }
