@@ -121,6 +121,7 @@ fn every_wrong_value_names_its_place_and_the_fix() {
     for (line, expected) in [
         ("hold_time = 2", "a.conf:10: [bgp_peer:tor-a] hold_time: a hold time is 3 to 65535 seconds"),
         ("hold_time = 1", "not 1"),
+        ("hold_time = 9s", "not a whole number from 3 to 65535"),
         ("hold_time = -3", "not a whole number from 3 to 65535"),
         ("keepalive_interval = 9", "keepalive_interval: 9 is not below hold_time 9; set 3"),
         ("keepalive_interval = 0", "0 never keeps the session up; set 3"),
