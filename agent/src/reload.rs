@@ -149,7 +149,10 @@ impl Running {
         for what in &stale {
             tracing::warn!(what, "configuration");
         }
-        let changed = changed(&old, &new);
+        let mut changed = changed(&old, &new);
+        if tls.is_none() && self.tls.refresh() {
+            changed.push("certificates");
+        }
         if changed.is_empty() {
             tracing::info!("configuration read again: nothing to change");
         } else {

@@ -307,10 +307,16 @@ async fn keeper_ended(keeper: &mut Option<tokio::task::JoinHandle<()>>) {
 }
 
 async fn lock(path: &Path) -> Result<Lock, StartError> {
-    let start = Instant::now();
+    let (start, mut said) = (Instant::now(), false);
     loop {
         match Lock::take(path).map_err(|e| StartError::Lock(path.to_owned(), e))? {
             Some(lock) => return Ok(lock),
+            None if !said => {
+                let (lock, longest) = (path.display(), PREDECESSOR.as_secs());
+                // One that was told to stop lets its last requests end.
+                tracing::info!(%lock, "another amphora-agent is running; waiting up to {longest} s for its end");
+                said = true;
+            }
             None if start.elapsed() > PREDECESSOR => return Err(StartError::Running(path.to_owned())),
             None => tokio::time::sleep(Duration::from_millis(20)).await,
         }

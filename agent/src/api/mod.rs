@@ -172,7 +172,9 @@ impl App {
     info(
         title = "Amphora API",
         description = "The Amphora API 1.0 of OpenStack Octavia and the distributor calls of an active-active amphora. \
-                       Mutual TLS: a client certificate is required for every call.",
+                       Mutual TLS: a client certificate is required for every call on the network. The \
+                       same calls are there without TLS and certificate on the UNIX socket /run/amphora-agent/api.sock, \
+                       for root of this machine alone.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     tags(

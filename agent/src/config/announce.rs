@@ -12,7 +12,7 @@ pub(super) fn announce(reader: &mut Reader<'_>) -> Option<Announce> {
 }
 
 /// How its gates are judged.
-pub(super) fn gates(reader: &mut Reader<'_>) -> Option<Gates> {
+pub(super) fn gates(reader: &mut Reader<'_>, announce: Option<Announce>) -> Option<Gates> {
     let rise = reader.number(SECTION, "rise", 1_u32, 100);
     let fall = reader.number(SECTION, "fall", 1_u32, 100);
     let interval = reader.number(SECTION, "check_interval", 100_u64, 60_000);
@@ -20,6 +20,9 @@ pub(super) fn gates(reader: &mut Reader<'_>) -> Option<Gates> {
     let resorts = [("withdraw", LastResort::Withdraw), ("worse", LastResort::Worse)];
     let last_resort = reader.choice(SECTION, "last_resort", &resorts);
     let members = members(reader);
+    if announce == Some(Announce::Api) && matches!(members, Some(Some(_))) {
+        reader.warn(SECTION, "members_low", "does nothing with announce = api: gates are for listeners".to_owned());
+    }
     if last_resort == Some(LastResort::Worse) && members == Some(None) {
         reader.problem(SECTION, "last_resort", "`worse` does nothing without members_low; set that too".to_owned());
     }

@@ -198,7 +198,8 @@ fn bfd(reader: &mut Reader<'_>, section: &str, distance: Option<Distance>) -> Op
 
 /// Hold time and keepalive interval. RFC 4271 section 10 suggests a third, which is the default here.
 fn timers(reader: &mut Reader<'_>, section: &str) -> Option<(HoldTime, u16)> {
-    let hold = reader.number(section, "hold_time", 0, i64::from(u16::MAX));
+    // Of the numbers below 3 something else is to be said.
+    let hold = reader.number_or(section, "hold_time", (0, i64::from(u16::MAX)), "not a whole number from 3 to 65535");
     let hold = hold.and_then(|seconds| {
         let hold = HoldTime::try_from(seconds.unsigned_abs());
         hold.map_err(|error| reader.problem(section, "hold_time", error.to_string())).ok()

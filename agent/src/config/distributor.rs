@@ -1,8 +1,8 @@
-//! `[distributor]`, and what all of our own sections have in common: nothing unknown is let pass.
+//! `[distributor]`.
 
 use ipnet::IpNet;
 
-use super::{Distributor, HaproxyPolicy, Role, Runner, VipMode, announce, options, reader::Reader};
+use super::{Distributor, HaproxyPolicy, Role, Runner, VipMode, announce, reader::Reader};
 
 const SECTION: &str = "distributor";
 
@@ -16,9 +16,13 @@ pub(super) fn distributor(reader: &mut Reader<'_>) -> Option<Distributor> {
     let haproxy_policy = reader.choice(SECTION, "haproxy_policy", &policies);
     let bgp = reader.document.sections.contains_key("bgp");
     let announced = announce::announce(reader);
-    let gates = announce::gates(reader);
+    let gates = announce::gates(reader, announced);
     if !bgp && vip_mode == Some(VipMode::Anycast) {
         reader.warn(SECTION, "vip_mode", "anycast without [bgp]: nothing will announce the VIPs".to_owned());
+    }
+    if bgp && (role, vip_mode) == (Some(Role::Amphora), Some(VipMode::Interface)) {
+        let text = "interface with [bgp]: a VIP is announced only where its plug says \"vip_mode\": \"anycast\"";
+        reader.warn(SECTION, "vip_mode", text.to_owned());
     }
     if bgp {
         reader.require(SECTION, "allowed_prefixes", " with [bgp]; list the prefixes VIPs may come from");
@@ -72,28 +76,4 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
 /// Is this section ours, and so strict? Nothing of Octavia's begins with these words.
 pub(super) fn ours(section: &str) -> bool {
     section.starts_with("bgp") || section.starts_with(SECTION)
-}
-
-/// Every section and option that is ours by name and unknown, or not there yet, is a problem.
-pub(super) fn refuse_unknown(reader: &mut Reader<'_>) {
-    let document = reader.document;
-    for (section, content) in document.sections.iter().filter(|(section, _)| ours(section)) {
-        let table = options::table_section(section);
-        if !options::KNOWN.iter().any(|option| option.section == table)
-            || [options::PEER, options::VIP].contains(&section.as_str())
-        {
-            let text =
-                "no such section; ours are [distributor], [bgp], [bgp_peer:NAME] and [bgp_vip:PREFIX]".to_owned();
-            reader.section_problem(section, text);
-            continue;
-        }
-        for key in content.options.keys() {
-            if options::find(section, key).is_none() {
-                let known = options::KNOWN.iter().filter(|option| option.section == table).map(|option| option.key);
-                let known: Vec<_> = known.collect();
-                let text = format!("no such option; this section has {}", known.join(", "));
-                reader.problem(section, key, text);
-            }
-        }
-    }
 }

@@ -2,7 +2,12 @@
 //!
 //! This is the configuration as written; [`Config`](super::Config) is the one that cannot be wrong.
 
-use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, btree_map::Entry},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use super::{
     ini::Ini,
@@ -30,6 +35,9 @@ pub(super) struct Section {
 #[derive(Default)]
 pub(super) struct Document {
     pub(super) sections: BTreeMap<String, Section>,
+    /// The headers in files of a directory (`--config-dir`): nobody but an operator writes those, so a name nobody knows
+    /// is a slip, and no newer release's section.
+    pub(super) by_hand: Vec<(String, Place)>,
 }
 
 impl Document {
@@ -42,6 +50,17 @@ impl Document {
         for entry in ini.entries {
             let section = self.sections.get_mut(&*normal(&entry.section)).expect("an entry follows its header");
             section.options.insert(entry.key, Value { text: entry.value, place: place(entry.line) });
+        }
+    }
+
+    /// What a file of a directory holds, over what is there.
+    pub(super) fn add_by_hand(&mut self, part: Self) {
+        for (name, section) in part.sections {
+            self.by_hand.push((name.clone(), section.place.clone()));
+            match self.sections.entry(name) {
+                Entry::Vacant(vacant) => drop(vacant.insert(section)),
+                Entry::Occupied(mut held) => held.get_mut().options.extend(section.options),
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod reader;
 mod secrets;
 mod sources;
 mod types;
+mod unknown;
 mod upstream;
 
 pub use problem::{Place, Problem};
@@ -76,7 +77,10 @@ impl Config {
         let peers = bgp::peers(&mut reader);
         let vips = attributes::vips(&mut reader, distributor.as_ref().map_or(&[], |d| &d.allowed_prefixes));
         let bgp = document.sections.contains_key("bgp").then(|| bgp::bgp(&mut reader, peers, vips));
-        distributor::refuse_unknown(&mut reader);
+        unknown::refuse(&mut reader);
+        if amphora_id.is_none() {
+            nameless(&mut reader, heartbeat.as_ref(), distributor.as_ref().filter(|_| bgp.is_some()));
+        }
         let Reader { mut problems, warnings, .. } = reader;
         problems.sort_by(|a, b| a.place.cmp(&b.place)); // as an editor goes through the files
         if !problems.is_empty() {
@@ -101,6 +105,18 @@ impl Config {
         };
         Ok(config().expect("a part is missing only with a problem noted"))
     }
+}
+
+/// What comes of an `amphora_id` that is not set.
+fn nameless(reader: &mut Reader<'_>, heartbeat: Option<&Heartbeat>, announcing: Option<&Distributor>) {
+    let text = if heartbeat.is_some_and(|beats| !beats.controllers.is_empty()) {
+        "is not set: no heartbeat is sent, and the health managers take this amphora for dead"
+    } else if announcing.is_some_and(|distributor| distributor.role == Role::Amphora) {
+        "is not set: every amphora that is registered is taken for this one"
+    } else {
+        return;
+    };
+    reader.warn("amphora_agent", "amphora_id", text.to_owned());
 }
 
 /// Options in Octavia's name space that nothing here reads.

@@ -43,10 +43,18 @@ impl Reader<'_> {
     where
         T: Copy + Display + PartialOrd + TryFrom<i64>,
     {
+        self.number_or(section, key, (least, most), &format!("not a whole number from {least} to {most}"))
+    }
+
+    /// The same, with words of its own for what is none.
+    pub(super) fn number_or<T>(&mut self, section: &str, key: &str, (least, most): (T, T), wrong: &str) -> Option<T>
+    where
+        T: Copy + PartialOrd + TryFrom<i64>,
+    {
         let default = options::find(section, key).and_then(|option| option.default);
         self.read(section, key, |text| {
             let text = if text.trim().is_empty() { default.unwrap_or_default() } else { text };
-            let range = || format!("not a whole number from {least} to {most}");
+            let range = || wrong.to_owned();
             let number = options::integer(text).map_err(|_| range())?;
             let inside = |n: &T| (least..=most).contains(n);
             number.map(|n| T::try_from(n).ok().filter(inside).ok_or_else(range)).transpose()

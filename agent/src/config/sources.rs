@@ -101,7 +101,9 @@ impl Sources {
                 Flag::Directory(path) => match configuration_files(path) {
                     Ok(files) => {
                         for file in files {
-                            read_file(&file, Presence::Required, &mut document, &mut problems);
+                            let mut part = Document::default();
+                            read_file(&file, Presence::Required, &mut part, &mut problems);
+                            document.add_by_hand(part);
                         }
                     }
                     Err(error) if may_lack(&error, *presence) => {}

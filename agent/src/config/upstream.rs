@@ -53,6 +53,10 @@ pub(super) fn heartbeat(reader: &mut Reader<'_>) -> Option<Heartbeat> {
     let controllers = reader.list(HEALTH, "controller_ip_port_list", controller);
     let seconds = reader.number(HEALTH, "heartbeat_interval", 1_u32, u32::MAX);
     let key = reader.text(HEALTH, "heartbeat_key").filter(|key| !key.is_empty());
+    if key.is_none() && controllers.as_ref().is_some_and(|all| !all.is_empty()) {
+        let text = "is not set: no heartbeat is sent, and the health managers take this amphora for dead";
+        reader.warn(HEALTH, "heartbeat_key", text.to_owned());
+    }
     Some(Heartbeat {
         controllers: controllers?,
         interval: Duration::from_secs(seconds?.into()),

@@ -190,3 +190,33 @@ impl Progress {
         while !self.read(&settled) && passes.changed().await.is_ok() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bgp::NextHop;
+
+    use super::*;
+    use crate::state::Server;
+
+    fn own(vips: &[u8]) -> BTreeMap<Prefix, Registration> {
+        let nexthop = NextHop::try_from(IpAddr::from([192, 0, 2, 11])).unwrap();
+        let of = |last: &u8| {
+            let vip = Prefix::try_from(IpAddr::from([203, 0, 113, *last])).unwrap();
+            (vip, Registration { vip, nexthop, server: Server::EndPoint, peer: None })
+        };
+        vips.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_pass_over_a_few_vips_tells_which_of_them_are_listeners_and_leaves_the_others() {
+        let (teller, progress) = channel();
+        let told = |vips: &[u8]| progress.read(|report| report.own == own(vips));
+        teller.own(own(&[1, 2]), None);
+        assert!(told(&[1, 2]));
+        // 2 has been registered, 3 is not registered any more; of 4 and 1 the pass knows nothing.
+        teller.own(own(&[3, 4]), Some(&own(&[2, 3]).into_keys().collect()));
+        assert!(told(&[1, 3]));
+        teller.own(own(&[4]), None);
+        assert!(told(&[4]));
+    }
+}

@@ -17,7 +17,6 @@ pub(super) const EXIT_CODES: &str = "0  all that was asked for is shown or done,
 /// It talks to the agent's UNIX socket, which is for root alone.
 #[derive(Debug, Parser)]
 #[command(name = "amphoractl", version, after_help = format!("Exit codes:\n{EXIT_CODES}"))]
-#[command(disable_help_subcommand = true)]
 pub(super) struct Arguments {
     /// The agent's socket.
     #[arg(long, global = true, value_name = "PATH", default_value = local::SOCKET)]

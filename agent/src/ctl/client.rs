@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::hints;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, client::conn::http1::handshake, header};
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     /// Nobody listens.
-    #[error("the agent does not run: nobody listens on {} (systemctl status amphora-agent says why)", .0.display())]
+    #[error("the agent does not run: nobody listens on {} (systemctl status amphora-agent says why; where there is no systemd, the log of what starts it)", .0.display())]
     Down(PathBuf),
     /// The kernel refused.
     #[error("only root may talk to the agent: {} cannot be opened", .0.display())]
@@ -92,7 +93,7 @@ impl Client {
             if head.status.is_success() {
                 return Ok(bytes);
             }
-            Err(CallError::Refused { call, status: head.status.as_u16(), said: said(&bytes) })
+            Err(CallError::Refused { call, status: head.status.as_u16(), said: hints::commands(&said(&bytes)) })
         };
         self.runtime.block_on(async { timeout(PATIENCE, exchange).await }).unwrap_or(Err(CallError::Silent))
     }

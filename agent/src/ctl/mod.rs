@@ -6,6 +6,7 @@
 mod arguments;
 mod bundle;
 mod client;
+mod hints;
 mod man;
 mod moment;
 mod show;
@@ -121,11 +122,9 @@ struct Asked {
 
 impl Asked {
     fn page(&self, said: &Value, page: impl Fn(&Value) -> Page) -> Page {
-        let mut page = page(said);
-        if self.output == Output::Json {
-            page.text = format!("{said:#}\n");
-        }
-        page
+        let page = page(said);
+        let text = if self.output == Output::Json { format!("{said:#}\n") } else { hints::commands(&page.text) };
+        Page { text, ..page }
     }
 
     /// Shows what `ask` gets, once or again and again.

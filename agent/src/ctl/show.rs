@@ -168,17 +168,36 @@ fn draining(drain: &Value) -> String {
     };
     let [stage, since, deadline] = ["stage", "since", "deadline"].map(|key| cell(&drain[key]));
     match stage.as_str() {
+        "withdrawn" if drain["still_bound"].is_string() => {
+            format!("draining, {stage} since {since}, and still bound: {}", cell(&drain["still_bound"]))
+        }
         "drained" => format!("drained since {since}"),
         _ => format!("draining, {stage} since {since}: {left}, until {deadline}"),
     }
+}
+
+/// Those that are set.
+fn attributes(of: &Value) -> String {
+    let set = |key: &str| {
+        let value = Some(cell(&of[key])).filter(|value| !value.is_empty() && (key, value.as_str()) != ("prepend", "0"));
+        value.map(|value| format!("{key} {value}"))
+    };
+    let all: Vec<_> = ["communities", "med", "local_pref", "prepend"].into_iter().filter_map(set).collect();
+    if all.is_empty() { "none but those of its peers".to_owned() } else { all.join(", ") }
 }
 
 /// `GET /1.0/distributor/why/{vip}`.
 pub(super) fn why(why: &Value) -> Page {
     let (vip, route) = (cell(&why["vip_ip"]), &why["route"]);
     let (announced, reason) = (why["announced"] == true, why["reason"].as_str());
+    let heard = cell(&route["advertised_to"]);
+    let last = announced && why["verdict"] == "worse" && route["reason"].is_null();
     let mut text = match (announced, reason) {
-        (true, None) => format!("{vip} is announced to {}\n", cell(&route["advertised_to"])),
+        (true, Some(reason)) if last => {
+            format!("{vip} is announced to {heard}, as the last resort only: {}\n", plain(reason))
+        }
+        (true, Some(reason)) if heard.is_empty() => format!("{vip} is announced to nobody: {}\n", plain(reason)),
+        (true, None) => format!("{vip} is announced to {heard}\n"),
         (true, Some(reason)) => format!("{vip} is announced, but {}\n", plain(reason)),
         (false, reason) => {
             format!("{vip} is not announced: {}\n", plain(reason.unwrap_or("the speaker is being told")))
@@ -192,6 +211,9 @@ pub(super) fn why(why: &Value) -> Page {
         if route["drain"].is_object() {
             line(&mut text, "drain", &draining(&route["drain"]));
         }
+    }
+    if why["attributes"].is_object() {
+        line(&mut text, "attributes", &attributes(&why["attributes"]));
     }
     if let Some(verdict) = why["verdict"].as_str() {
         line(&mut text, "gates say", verdict);

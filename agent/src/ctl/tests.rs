@@ -100,3 +100,35 @@ fn a_route_that_is_drained_says_how_far_it_is_and_is_not_degraded() {
     );
     assert!(show::routes(&json!([{"operating_status": "OFFLINE", "degraded": true}])).degraded);
 }
+
+#[test]
+fn why_tells_what_nobody_is_sent_from_what_is_announced_and_the_last_resort_from_both() {
+    let said = |heard: &[&str], verdict: &str, reason: &str, of_route: bool| {
+        let route = json!({"advertised_to": heard, "reason": of_route.then_some(reason)});
+        let attributes = json!({"communities": ["64512:1", "65535:0"], "med": null, "local_pref": 0, "prepend": 2});
+        show::why(&json!({"vip_ip": "203.0.113.7", "announced": true, "degraded": heard.is_empty(), "reason": reason,
+            "verdict": verdict, "route": route, "attributes": attributes}))
+        .text
+    };
+    let nobody = said(&[], "announce", "not sent to tor-0: GET /1.0/distributor/peers shows its session", true);
+    assert!(nobody.starts_with("203.0.113.7 is announced to nobody: not sent to tor-0: "), "{nobody}");
+    let some = said(&["tor-1"], "announce", "not sent to tor-0", true);
+    assert!(some.starts_with("203.0.113.7 is announced, but not sent to tor-0\n"), "{some}");
+    let last = said(&["tor-0"], "worse", "members: 1 of 4 members are up (50 % needed)", false);
+    assert!(last.starts_with("203.0.113.7 is announced to tor-0, as the last resort only: members: 1 of 4"), "{last}");
+    assert!(last.contains("\nattributes   communities 64512:1,65535:0, local_pref 0, prepend 2\n"), "{last}");
+}
+
+#[test]
+fn a_drain_that_a_peer_holds_up_names_it() {
+    let drain = json!({"stage": "withdrawn", "since": "S", "deadline": "D", "connections": null, "max_connections": 0,
+        "timeout_s": 60, "still_bound": "tor-a may keep its route for up to 9 s"});
+    let page = show::routes(&json!([{"amphora_id": "a", "drain": drain}]));
+    assert!(page.text.contains("withdrawn since S, and still bound: tor-a may keep its route"), "{}", page.text);
+}
+
+#[test]
+fn an_unregistration_that_matched_nothing_says_so() {
+    assert_eq!(show::done(&json!({"routes": 0})).text, "routes: 0 (nothing matched)\n");
+    assert_eq!(show::done(&json!({"routes": 2})).text, "routes: 2\n");
+}

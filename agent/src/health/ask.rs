@@ -137,9 +137,8 @@ pub(super) fn judge(members: Members, marks: Watermarks, closed: bool) -> Readin
     }
     let needed = if closed { marks.high } else { marks.low };
     let enough = up * 100 >= all * usize::from(needed);
-    let which = if closed { "members_high" } else { "members_low" };
     let verdict = if enough { Verdict::Pass } else { Verdict::Fail };
-    Reading::new(verdict, format!("{up} of {all} members are up ({which} = {needed})"))
+    Reading::new(verdict, format!("{up} of {all} members are up ({needed} % needed)"))
 }
 
 #[cfg(test)]

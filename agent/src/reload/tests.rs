@@ -155,3 +155,14 @@ fn bgp_neither_comes_nor_goes_without_a_restart() {
         assert!(site.running.freshness().stale[0].starts_with("[bgp]"));
     }
 }
+
+#[test]
+fn certificates_that_were_replaced_are_taken_when_they_are_looked_at_and_not_twice() {
+    let site = Site::new(CONF_D);
+    assert!(!site.running.tls.refresh());
+    let other = rcgen::generate_simple_self_signed(["amphora".to_owned(), "other".to_owned()]).unwrap();
+    fs::write(site.at("server.pem"), other.cert.pem() + &other.signing_key.serialize_pem()).unwrap();
+    assert!(site.running.tls.refresh() && !site.running.tls.refresh());
+    fs::write(site.at("server.pem"), "half a file").unwrap();
+    assert!(!site.running.tls.refresh(), "the old ones stay in use");
+}

@@ -249,6 +249,15 @@ impl Reloader {
         state.expiry
     }
 
+    /// Looks at the files now; whether they are others than those of the last look, and in use.
+    #[must_use]
+    pub fn refresh(&self) -> bool {
+        let mut state = self.lock();
+        let before = state.config.clone();
+        state.look();
+        !Arc::ptr_eq(&before, &state.config)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -81,6 +81,7 @@ fn an_amphora_that_is_well_says_so_and_what_is_asked_for_is_done() {
     );
     assert!(ctl(amphora, "why 198.18.0.1", 2).err.contains("neither plugged nor registered"));
     assert_eq!(ctl(amphora, "status --no-such", 2).out, "");
+    assert!(ctl(amphora, "help register", 0).out.contains("--nexthop-ip"));
 
     // What nobody wants announced is no fault, for any of the commands.
     act(&mut api, "stop");
@@ -143,6 +144,11 @@ fn what_is_degraded_is_named_with_the_fix_and_an_agent_that_is_gone_is_an_error(
         ctl(amphora, line, 1);
     }
 
+    let why = ctl(amphora, &why, 1).out;
+    assert!(why.contains(" is announced to nobody: not sent to tor-0: amphoractl peers shows "), "{why}");
+    let status = ctl(amphora, "status", 1).out;
+    assert!(status.contains("\n  fix        amphoractl peers shows the sessions; "), "{status}");
+
     amphora.kill_agent().unwrap();
     for line in ["status", "peers", "undrain", "why 203.0.113.7 -o json"] {
         let gone = ctl(amphora, line, 2);
@@ -174,6 +180,13 @@ fn a_drain_is_begun_watched_and_ended() {
     assert!(why.code == 0 && why.out.contains("\ndrain        draining, "), "{why:?}");
     // Nobody is connected: it goes on by itself, to the end.
     site.tor().wait_next_hops(site.prefix(lab::Family::V4), &[], PATIENCE).unwrap();
+    let status = ctl(amphora, "status", 0).out;
+    assert!(status.contains(&format!("\nwarning      VIP {vip} is ")), "{status}");
+    let why = ctl(amphora, &format!("why {vip}"), 0).out;
+    assert!(
+        why.contains(&format!("amphoractl undrain {} ends it", amphora.id())) && !why.contains("PUT /1.0"),
+        "{why}"
+    );
     ctl(amphora, "undrain", 0);
     wait_for("announced again", PATIENCE, || if state() == "announced" { Ok(()) } else { Err(said()) }).unwrap();
     site.wait_announced();

@@ -11,7 +11,7 @@ use crate::{
 };
 
 fn invalid(field: &str, why: impl std::fmt::Display) -> ApiError {
-    ApiError::new(Status::BadRequest, format!("Invalid {field}"), format!("{field}: {why}"))
+    ApiError::new(Status::BadRequest, format!("Invalid {field}"), why.to_string())
 }
 
 /// An amphora id as Octavia makes them (a UUID), or whatever else is plain enough for a URL.

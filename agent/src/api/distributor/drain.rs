@@ -20,7 +20,7 @@ use crate::{
     clock,
     converge::Report,
     crash,
-    drain::{Observed, View, machine::SETTLE, told},
+    drain::{Observed, View, machine::SETTLE, still_bound, told},
     owner::{Decision, Refusal},
     resolve::{self, Policy},
     state::{self, Change, Desired, Server, Stage, VipMode},
@@ -65,6 +65,10 @@ pub struct Progress {
     /// Connections of clients that are left; null where nobody can know (another amphora's, or before the first look), and
     /// when they are waited for no more.
     connections: Option<u64>,
+    /// What keeps the VIP bound although no connection is waited for any more, as a peer that may hold its route; absent
+    /// otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    still_bound: Option<String>,
     /// So many are not waited for.
     max_connections: u32,
     /// How long connections are waited for, in seconds from the call on.
@@ -72,6 +76,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// As it is told.
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
     /// As it is known now.
     pub(super) fn of(drain: &state::Drain, view: &View, report: &Report) -> Self {
         let seen = view.of(&drain.vip);
@@ -81,6 +90,7 @@ impl Progress {
             since: clock::rfc3339(drain.since),
             deadline: clock::rfc3339(deadline),
             connections: seen.and_then(|seen| seen.connections),
+            still_bound: still_bound(drain, report),
             max_connections: drain.max_connections,
             timeout_s: drain.timeout_s,
         }
@@ -131,7 +141,7 @@ pub async fn drain(
 ) -> Result<(StatusCode, Json<Drains>), ApiError> {
     super::needs_bgp(&app)?;
     if body.timeout_s > LONGEST {
-        let why = format!("timeout_s: {} is more than a week ({LONGEST})", body.timeout_s);
+        let why = format!("{} is more than a week ({LONGEST})", body.timeout_s);
         return Err(ApiError::new(Status::BadRequest, "Invalid timeout_s", why));
     }
     let vip = body.vip_ip.as_deref().map(check::vip).transpose()?;

@@ -154,9 +154,9 @@ impl Route {
         &self.advertised_to
     }
 
-    /// It is being taken out of service.
-    pub(super) fn is_draining(&self) -> bool {
-        self.drain.is_some()
+    /// How far it is being taken out of service.
+    pub(super) fn drain_stage(&self) -> Option<Stage> {
+        self.drain.as_ref().map(drain::Progress::stage)
     }
 
     /// It should be announced, and no peer is sent it.

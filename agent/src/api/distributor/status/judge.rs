@@ -1,7 +1,7 @@
 //! What of a status is not as it should be, and the fix for each. Pure: the facts and the time in, words out.
 
-use super::{AmphoraStatus, Certificate, HealthManager, Problem};
-use crate::{api::distributor::notes, speaker::PeerView};
+use super::{AmphoraStatus, Certificate, HealthManager, Problem, vips::Cause};
+use crate::{api::distributor::notes, health::gate::Gate, speaker::PeerView};
 
 /// How long before its end a certificate is a matter for somebody, in seconds: Octavia's housekeeping looks each hour for
 /// those with 14 days left (`[house_keeping] cert_expiry_buffer`) and replaces them, so one with half of that was forgotten.
@@ -52,16 +52,43 @@ pub(super) fn problems(status: &AmphoraStatus, now: u64) -> Vec<Problem> {
     }
     for vip in status.vips.iter().filter(|vip| vip.degraded) {
         let (ip, reason) = (vip.vip_ip, vip.reason.as_deref().unwrap_or("the speaker is being told"));
-        problem(
-            format!("VIP {ip} should be announced and is not: {reason}"),
-            &format!("amphoractl why {ip} names the gate that is closed; it is announced when that opens"),
-        );
+        let what =
+            if vip.cause == Cause::Unheard { "is announced to nobody" } else { "should be announced and is not" };
+        problem(format!("VIP {ip} {what}: {reason}"), &format!("{}; amphoractl why {ip} shows more", fix(vip.cause)));
     }
     for network in &status.network {
         problem(network.clone(), "the agent goes on trying; journalctl -u amphora-agent has the kernel's words");
     }
     heartbeats(status, problem);
     all
+}
+
+/// What ends that.
+fn fix(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unheard => "amphoractl peers shows the sessions; it is sent as soon as one is established",
+        Cause::Damped => {
+            "all its gates are open: it is announced when that time is over and nothing has failed till then"
+        }
+        Cause::Undecided => "it is announced when its gates are known and open, in a few seconds as a rule",
+        Cause::Other => "it is announced when that is mended",
+        Cause::Closed(gate) => match gate {
+            Gate::Process => {
+                "haproxy is started again by itself, but no more after 5 ends within 10 s; its log says why it ends"
+            }
+            Gate::Listener => {
+                "a listener has to be on the VIP itself: ip netns exec amphora-haproxy ss -ltn shows what listens"
+            }
+            Gate::Socket => {
+                "haproxy has to answer on its stats socket: its log and its CPU time say what it does instead"
+            }
+            Gate::Bound => "the agent puts the VIP on lo by itself; journalctl -u amphora-agent says what it meets",
+            Gate::Carrier => "the front-end NIC has to be up with a carrier: look at its port and the host's bridge",
+            Gate::Gateway => "the front-end gateway has to answer ARP or NDP on the front-end NIC",
+            Gate::Members => "more members have to be up, or members_low be lower",
+            Gate::Drain => "amphoractl undrain ends it",
+        },
+    }
 }
 
 fn expiring(what: &str, certificate: &Certificate, now: u64) -> Option<String> {
@@ -107,7 +134,8 @@ pub(super) fn warnings(status: &AmphoraStatus) -> Vec<String> {
         let (name, how) = (peer.id(), peer.lacks_bfd()?);
         Some(format!("peer {name}: its session is up and its BFD {how}; until it is up the hold time alone counts"))
     };
-    hiding.chain(status.peers.iter().filter_map(unwatched)).collect()
+    let notices = status.vips.iter().filter_map(|vip| vip.notice.clone());
+    hiding.chain(status.peers.iter().filter_map(unwatched)).chain(notices).collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use crate::{
         App,
         distributor::route::{self, ProvisioningStatus, Route},
     },
-    state::{Desired, VipMode},
+    health::{Judged, gate::Gate, vip::Decision},
+    state::{Desired, Stage, VipMode},
 };
 
 /// What a VIP is at.
@@ -58,6 +59,63 @@ pub(super) struct VipView {
     pub(super) advertised_to: Vec<PeerId>,
     /// What keeps it from being announced, or heard by every peer.
     pub(super) reason: Option<String>,
+    /// What kind of reason that is.
+    #[serde(skip)]
+    pub(super) cause: Cause,
+    /// Something that somebody asked for, or that has a worse route than others: worth a word, and no fault.
+    #[serde(skip)]
+    pub(super) notice: Option<String>,
+}
+
+/// What keeps a VIP from being announced: each kind has a fix of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The speaker announces it and sends it to no peer.
+    Unheard,
+    /// A gate is closed: the first of them.
+    Closed(Gate),
+    /// All gates are open, and it has failed too often.
+    Damped,
+    /// A gate is not known yet, or the agent has just started.
+    Undecided,
+    /// Its reason says it.
+    #[default]
+    Other,
+}
+
+impl Cause {
+    fn of(route: Option<&Route>, judged: Option<&Judged>) -> Self {
+        if route.is_some_and(|route| route.provisioning() == ProvisioningStatus::Active) {
+            return Self::Unheard;
+        }
+        judged.filter(|_| route.is_some()).map_or(Self::Other, Self::judged)
+    }
+
+    /// By the gates.
+    fn judged(judged: &Judged) -> Self {
+        let closed = judged.gates.iter().find(|gate| gate.open == Some(false));
+        match (&judged.decision, closed) {
+            (Decision::Withdraw(_), Some(closed)) => Self::Closed(closed.gate),
+            (Decision::Withdraw(_), None) => Self::Damped,
+            (Decision::Hold(_), _) => Self::Undecided,
+            (Decision::Announce | Decision::Worse(_), _) => Self::Other,
+        }
+    }
+}
+
+/// What is to be said of a VIP that is being drained, or is announced as the last resort.
+fn notice(vip: IpAddr, route: &Route, judged: Option<&Judged>) -> Option<String> {
+    match (route.drain_stage(), judged.map(|judged| &judged.decision)) {
+        (Some(Stage::Deprefer), _) => Some(format!(
+            "VIP {vip} is being drained: announced, less preferred than others; amphoractl undrain ends it"
+        )),
+        // It begins with the VIP.
+        (Some(Stage::Withdrawn | Stage::Drained), _) => Some(format!("VIP {}", route.reason()?)),
+        (None, Some(Decision::Worse(why))) if !route.hearers().is_empty() => {
+            Some(format!("VIP {vip} is announced as the last resort only: {why}"))
+        }
+        (None, _) => None,
+    }
 }
 
 /// Where a VIP is plugged.
@@ -72,11 +130,17 @@ pub(super) async fn look(app: &App, why: Option<String>) -> Vec<VipView> {
     let plugged = app.owner.shared().read(plugged);
     let mut all: BTreeSet<_> = plugged.keys().copied().collect();
     all.extend(routes.keys());
+    let gates = app.gates.borrow().clone();
     let looked = app.progress.read(|report| report.bound.is_some());
     let missing = |plugged: &Plugged| route::missing(plugged.mode, app.policy.gated, app.speaker.is_some(), looked);
     let view = |vip| {
         let (plugged, route) = (plugged.get(&vip), routes.get(&vip));
-        view(vip, plugged, route, app.policy.gated, plugged.map_or("", missing))
+        let judged = gates.0.get(&vip);
+        VipView {
+            cause: Cause::of(route, judged),
+            notice: route.and_then(|route| notice(vip, route, judged)),
+            ..view(vip, plugged, route, app.policy.gated, plugged.map_or("", missing))
+        }
     };
     all.into_iter().map(view).collect()
 }
@@ -93,7 +157,7 @@ fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bo
     let heard = route.is_some_and(|route| !route.hearers().is_empty());
     let degraded = route::is_missing(route, plugged.map(|plugged| plugged.mode), gated);
     let state = match (route, plugged) {
-        (Some(route), _) if route.is_draining() => VipState::Draining,
+        (Some(route), _) if route.drain_stage().is_some() => VipState::Draining,
         (Some(route), _) if route.provisioning() == ProvisioningStatus::PendingDelete => VipState::Leaving,
         (Some(_), _) if heard => VipState::Announced,
         _ if degraded => VipState::Pending,
@@ -115,5 +179,31 @@ fn view(vip: IpAddr, plugged: Option<&Plugged>, route: Option<&Route>, gated: bo
         nexthop_ip: route.map(|route| route.way().1),
         advertised_to: route.map(|route| route.hearers().to_vec()).unwrap_or_default(),
         reason,
+        cause: Cause::default(),
+        notice: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Instant};
+
+    use super::*;
+    use crate::health::Shown;
+
+    #[test]
+    fn a_vip_without_a_route_has_no_gate_to_blame() {
+        let shown = |gate, open| Shown { gate, open: Some(open), evidence: String::new(), since: Instant::now() };
+        let gates = vec![shown(Gate::Process, true), shown(Gate::Listener, false), shown(Gate::Carrier, false)];
+        let (lbs, transitions) = (Vec::new(), BTreeMap::new());
+        let decision = Decision::Withdraw("listener: closed".into());
+        let judged = Judged { decision, gates, lbs, leaving: false, wanted: true, transitions };
+        assert_eq!(Cause::of(None, Some(&judged)), Cause::Other);
+        assert_eq!(Cause::of(None, None), Cause::Other);
+        assert_eq!(Cause::judged(&judged), Cause::Closed(Gate::Listener), "it explains those after it");
+        let open = Judged { gates: vec![shown(Gate::Process, true)], ..judged };
+        assert_eq!(Cause::judged(&open), Cause::Damped);
+        let hold = Judged { decision: Decision::Hold("process is not known".into()), ..open };
+        assert_eq!(Cause::judged(&hold), Cause::Undecided);
     }
 }

@@ -56,7 +56,44 @@ fn vip(degraded: bool) -> VipView {
     let state = if degraded { VipState::Pending } else { VipState::Idle };
     let (vip_mode, interface, announced, nexthop_ip, advertised_to) = Default::default();
     let (vip_ip, reason) = ([203, 0, 113, 7].into(), Some("carrier: gone".to_owned()));
-    VipView { vip_ip, vip_mode, interface, state, announced, degraded, nexthop_ip, advertised_to, reason }
+    let (cause, notice) = (Cause::Closed(Gate::Carrier), None);
+    VipView {
+        vip_ip,
+        vip_mode,
+        interface,
+        state,
+        announced,
+        degraded,
+        nexthop_ip,
+        advertised_to,
+        reason,
+        cause,
+        notice,
+    }
+}
+
+#[test]
+fn the_fix_of_a_vip_fits_its_cause() {
+    let of = |cause| {
+        let mut status = well();
+        status.vips = vec![VipView { cause, ..vip(true) }];
+        let Problem { problem, fix } = problems(&status, NOW).remove(0);
+        (problem, fix)
+    };
+    let (problem, fix) = of(Cause::Unheard);
+    assert!(
+        problem.starts_with("VIP 203.0.113.7 is announced to nobody: ") && fix.contains("amphoractl peers"),
+        "{fix}"
+    );
+    assert!(of(Cause::Closed(Gate::Carrier)).1.contains("has to be up with a carrier"));
+    assert!(of(Cause::Damped).1.contains("all its gates are open"));
+    for cause in [Cause::Unheard, Cause::Damped, Cause::Undecided, Cause::Other] {
+        assert!(!of(cause).1.contains("the gate that is closed"), "{cause:?}");
+    }
+    let mut status = well();
+    status.vips = vec![VipView { notice: Some("it is drained".into()), ..vip(false) }];
+    assert!(problems(&status, NOW).is_empty());
+    assert_eq!(warnings(&status), ["it is drained"]);
 }
 
 #[test]
