@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_flaps_the_route_goes_six_times_a_minute_at_most_and_becomes_the_last_choice_as_often(
+    fn whatever_flaps_the_route_goes_seven_times_a_minute_at_most_and_becomes_the_last_choice_as_often(
         looks in looks(400),
         last_resort in prop_oneof![Just(LastResort::Withdraw), Just(LastResort::Worse)],
     ) {
@@ -110,9 +110,11 @@ proptest! {
             }
         }
         for times in [lost, worse] {
+            // Two at once, a third 1.5 s later, and then one every 12.2 s (20 s * log2(2.9 / 1.9)) stay below 2.9: that is
+            // seven in a minute, and whoever fails sooner is held back.
             for first in &times {
                 let within = times.iter().filter(|t| *t >= first && **t < *first + MINUTE).count();
-                prop_assert!(within <= 6, "{} within a minute", within);
+                prop_assert!(within <= 7, "{} within a minute", within);
             }
         }
     }
