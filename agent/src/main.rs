@@ -67,7 +67,9 @@ fn check_config(sources: &Sources, loaded: Result<Config, Vec<Problem>>) -> Exit
     };
     warnings.extend(found.warnings);
     problems.extend(found.problems);
-    warnings.iter().for_each(|warning| eprintln!("amphora-agent: warning: {warning}"));
+    for warning in &warnings {
+        eprintln!("amphora-agent: warning: {warning}");
+    }
     problems.sort_by(|a, b| a.place.cmp(&b.place)); // as an editor goes through the files
     report(&problems);
     if problems.is_empty() { print("OK\n") } else { ExitCode::from(EX_CONFIG) }
