@@ -1,10 +1,13 @@
 //! What is left of a registration when a listener announces the VIP anyway.
 
+use std::time::Duration;
+
 use lab::{Family, wait_for};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::said::{announced, ctl, run_by};
-use crate::site::{PATIENCE, Site};
+use crate::site::{BOTH, PATIENCE, Site, act};
 
 /// The rows of this amphora's routes to one VIP: origin and provisioning status.
 fn rows(site: &Site, vip: std::net::IpAddr) -> Vec<[String; 2]> {
@@ -42,4 +45,38 @@ fn a_listener_takes_over_what_is_unregistered() {
     assert_eq!(none, "routes: 0 (nothing matched)\n");
     // A path of the listener's, not a remnant of the registration's, which was for one peer.
     site.wait_announced();
+}
+
+#[test]
+fn registrations_of_another_configuration_leave_nothing_that_is_degraded() {
+    let (site, mut api) = announced("ctl-was-api", 64_500);
+    let amphora = site.amphora();
+    let listener = amphora.distributor_sections().replace("announce = api", "announce = listener")
+        + &site.tor().peer_section(Family::V4);
+    let reload = |sections: &str| {
+        amphora.write_config(sections).unwrap();
+        amphora.agent().unwrap().kill(Signal::SIGHUP).unwrap();
+        let announce = if sections.contains("announce = api") { "api" } else { "listener" };
+        let taken = || {
+            let said = run_by(amphora.node(), "", "status -o json").json();
+            if said["configuration"]["announce"] == announce { Ok(()) } else { Err(said) }
+        };
+        wait_for(&format!("announce = {announce}"), PATIENCE, taken).unwrap();
+    };
+    reload(&listener.replace("announce = listener", "announce = api"));
+    for family in BOTH {
+        let (vip, hop) = (site.vip.of(family), amphora.frontend(family));
+        ctl(amphora, &format!("register --vip-ip {vip} --nexthop-ip {hop}"), 0);
+    }
+    reload(&listener);
+    ctl(amphora, "unregister", 0);
+    act(&mut api, "stop");
+    let idle = || {
+        let vips = run_by(amphora.node(), "", "vips -o json").json();
+        let all = |vip: &Value| vip["state"] == "idle" && vip["nexthop_ip"].is_string();
+        if vips.as_array().unwrap().iter().all(all) { Ok(()) } else { Err(vips) }
+    };
+    wait_for("both VIPs are idle, each with its next hop", Duration::from_secs(10), idle).unwrap();
+    let why = ctl(amphora, &format!("why {}", site.vip.v4), 0).out;
+    assert!(why.contains(" is not announced: process: ") && !why.contains("no address"), "{why}");
 }
