@@ -6,7 +6,12 @@
 
 use std::{fs::File, io, os::fd::AsFd as _, path::Path};
 
-use super::{drive::Drive, error::DriveError, networkd, target::descend};
+use super::{
+    drive::Drive,
+    error::DriveError,
+    networkd,
+    target::{descend, plain},
+};
 use crate::files::{Directory, Name};
 
 /// The agent's own directory, in Octavia's `base_path`.
@@ -106,8 +111,4 @@ impl Machine {
         descend(&self.root, "/etc", false)?.link(&plain("localtime")?, &format!("..{path}"))?;
         Ok(true)
     }
-}
-
-fn plain(name: &str) -> io::Result<Name> {
-    Name::new(name).ok_or_else(|| io::Error::other(format!("{name}: not a plain name")))
 }

@@ -94,11 +94,16 @@ pub(super) fn descend(root: &Directory, path: &'static str, closed: bool) -> io:
     let mut open: Option<Directory> = None;
     while let Some(part) = parts.next() {
         let above = open.as_ref().unwrap_or(root);
-        let name = Name::new(part).ok_or_else(|| io::Error::other(format!("{part}: not a plain name")))?;
+        let name = plain(part)?;
         let last = parts.peek().is_none();
         open = Some(if last && closed { above.inner_or_make(&name)? } else { above.inner_or_make_open(&name)? });
     }
     open.ok_or_else(|| io::Error::other(format!("{path}: no directory")))
+}
+
+/// One of our own names, as a name.
+pub(super) fn plain(name: &str) -> io::Result<Name> {
+    Name::new(name).ok_or_else(|| io::Error::other(format!("{name}: not a plain name")))
 }
 
 #[cfg(test)]

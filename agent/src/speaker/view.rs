@@ -179,19 +179,21 @@ impl View {
 
     async fn sessions(&self, announced: usize, within: Duration) -> Sessions {
         let counted = announced.saturating_mul(Setup::now(&self.config).peers.len()) <= COUNTED;
-        let asked = async {
-            let speaker = &self.live()?.speaker;
-            let sessions = if counted { speaker.sessions().await } else { speaker.sessions_uncounted().await };
-            let mut sessions = sessions.map_err(|e| with_causes(&e))?;
-            if !counted {
-                for session in &mut sessions {
-                    session.advertised_by_family.clear();
-                }
-            }
-            Ok(sessions)
-        };
         let late = |_| Err(format!("it did not answer within {} s", within.as_secs_f32()));
-        tokio::time::timeout(within, asked).await.unwrap_or_else(late)
+        tokio::time::timeout(within, self.ask(counted)).await.unwrap_or_else(late)
+    }
+
+    /// Its sessions now; what each is sent is known only when it is `counted`.
+    async fn ask(&self, counted: bool) -> Sessions {
+        let speaker = &self.live()?.speaker;
+        let sessions = if counted { speaker.sessions().await } else { speaker.sessions_uncounted().await };
+        let mut sessions = sessions.map_err(|e| with_causes(&e))?;
+        if !counted {
+            for session in &mut sessions {
+                session.advertised_by_family.clear();
+            }
+        }
+        Ok(sessions)
     }
 
     fn observed(&self, sessions: &Sessions) -> Observed {
@@ -219,14 +221,12 @@ impl View {
 
     /// The sessions, in the order of the configuration. A speaker that is away has none: all are `Idle`, and why.
     pub async fn peers(&self) -> Vec<PeerView> {
-        let sessions = async { self.live()?.speaker.sessions().await.map_err(|e| with_causes(&e)) }.await;
-        self.shown(&sessions)
+        self.shown(&self.ask(true).await)
     }
 
     /// The same, without counting what each is sent.
     pub async fn peers_uncounted(&self) -> Vec<PeerView> {
-        let sessions = async { self.live()?.speaker.sessions_uncounted().await.map_err(|e| with_causes(&e)) }.await;
-        self.shown(&sessions)
+        self.shown(&self.ask(false).await)
     }
 }
 

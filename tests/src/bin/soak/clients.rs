@@ -144,30 +144,28 @@ impl fmt::Display for Clients {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_kill_explains_what_it_met_and_what_began_soon_after() {
+    /// Whether a deed at 10 s explains a request that failed, by when that began and ended in milliseconds.
+    fn explains(deed: Deed) -> impl Fn(u64, u64) -> bool {
         let start = Instant::now();
-        let ms = |ms| start + Duration::from_millis(ms);
-        let events = [Event { at: ms(10_000), deed: Deed::HaproxyKilled, amphora: 1 }];
-        let explained = |began, ended| {
+        let ms = move |ms| start + Duration::from_millis(ms);
+        let events = [Event { at: ms(10_000), deed, amphora: 1 }];
+        move |began, ended| {
             let to = std::net::SocketAddr::from(([203, 0, 113, 7], 80));
             let failure = Failure { began: ms(began), ended: ms(ended), to, reason: "reset".to_owned() };
             explain(&failure, &events).is_some()
-        };
+        }
+    }
+
+    #[test]
+    fn a_kill_explains_what_it_met_and_what_began_soon_after() {
+        let explained = explains(Deed::HaproxyKilled);
         assert!(explained(9_900, 10_001) && explained(10_900, 12_900));
         assert!(!explained(9_000, 9_999) && !explained(11_100, 11_200));
     }
 
     #[test]
     fn a_reload_explains_what_was_under_way_while_it_was_called() {
-        let start = Instant::now();
-        let ms = |ms| start + Duration::from_millis(ms);
-        let events = [Event { at: ms(10_000), deed: Deed::Reloaded, amphora: 1 }];
-        let explained = |began, ended| {
-            let to = std::net::SocketAddr::from(([203, 0, 113, 7], 80));
-            let failure = Failure { began: ms(began), ended: ms(ended), to, reason: "reset".to_owned() };
-            explain(&failure, &events).is_some()
-        };
+        let explained = explains(Deed::Reloaded);
         assert!(explained(9_700, 9_800) && explained(10_900, 10_950));
         assert!(!explained(8_900, 8_950) && !explained(11_100, 11_200));
     }
