@@ -111,10 +111,11 @@ pub fn is_running(pid: &Path) -> bool {
     name.is_some_and(|name| name.trim_end().starts_with("keepalived"))
 }
 
-/// What keepalived needs: addresses, routes, rules and IPVS; packets of its own; the namespace its configuration names.
+/// What keepalived needs: addresses, routes, rules and IPVS; packets of its own; the namespace its configuration names; to
+/// take the groups from the checks it runs, which without the right it complains of each time.
 #[must_use]
 fn sandbox(writable: &Path) -> Sandbox {
-    let capabilities = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BROADCAST", "CAP_SYS_ADMIN", "CAP_KILL"];
+    let capabilities = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BROADCAST", "CAP_SYS_ADMIN", "CAP_KILL", "CAP_SETGID"];
     Sandbox {
         writable: vec![writable.to_owned()],
         capabilities: capabilities.map(str::to_owned).into(),

@@ -123,7 +123,8 @@ pub async fn act(
         }
         Some(Kind::Lvs) => {
             let facility = app.running.current().logging.administrative_facility;
-            let done = keepalivedlvs::act(&app.services, &app.paths.base, &lb, action, facility).await;
+            let inside = app.kernel.inside().namespace();
+            let done = keepalivedlvs::act(&app.services, inside, &app.paths.base, &lb, action, facility).await;
             let done = done.map_err(|e| {
                 // As upstream, which restarts for a reload.
                 let what = if action == Action::Reload { "restart" } else { action.name() };
@@ -160,7 +161,8 @@ pub async fn delete(State(app): State<App>, id: Result<Path<String>, PathRejecti
     // What can be no id is not there.
     if let Some(lb) = LbId::new(&id) {
         if kind_of(&app, &lb).await? == Some(Kind::Lvs) {
-            let deleted = keepalivedlvs::delete(&app.services, &app.paths.base, &lb).await;
+            let inside = app.kernel.inside().namespace();
+            let deleted = keepalivedlvs::delete(&app.services, inside, &app.paths.base, &lb).await;
             deleted.map_err(|e| ApiError::new(Status::Internal, "Error stopping keepalivedlvs", e.text()))?;
         } else {
             // Also where it is not there: it may have been cut short.

@@ -185,12 +185,8 @@ impl Looker {
         if !keepalivedlvs::files::directory(base).is_dir() {
             return Ok(BTreeSet::new());
         }
-        let read = || std::fs::read_to_string("/proc/thread-self/net/ip_vs");
-        match self.kernel.inside().namespace().run(read).map_err(io::Error::other)? {
-            Ok(text) => Ok(table::table(&text).into_keys().map(|(_, at)| at.ip()).collect()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
-            Err(error) => Err(error),
-        }
+        let table = table::read(self.kernel.inside().namespace())?;
+        Ok(table.into_keys().map(|(_, at)| at.ip()).collect())
     }
 }
 

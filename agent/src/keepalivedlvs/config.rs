@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::table::Service;
+
 /// A transport protocol of LVS's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -49,6 +51,14 @@ pub struct Configuration {
     pub members: Vec<Member>,
     /// A health monitor watches them.
     pub monitored: bool,
+}
+
+impl Configuration {
+    /// The virtual services it asks the kernel for.
+    #[must_use]
+    pub fn services(&self) -> Vec<Service> {
+        self.protocol.iter().flat_map(|protocol| self.addresses.iter().map(|at| (*protocol, *at))).collect()
+    }
 }
 
 /// Reads a configuration. What it does not know it passes over: keepalived judges the file.

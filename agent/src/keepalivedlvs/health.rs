@@ -74,23 +74,13 @@ pub fn health(base: &Path, namespace: &Namespace) -> io::Result<BTreeMap<String,
     running.retain(|(_, configuration, _)| !configuration.disabled);
     let (mut table, mut counters) = (Table::new(), Some(BTreeMap::new()));
     if running.iter().any(|(_, configuration, _)| !configuration.addresses.is_empty()) {
-        table = table::table(&proc_net_ip_vs(namespace)?);
+        table = table::read(namespace)?;
         counters = ipvsadm(namespace);
     }
     let judged = running.iter().map(|(id, configuration, restarting)| {
         (id.to_string(), judge(configuration, &table, counters.as_ref(), *restarting))
     });
     Ok(judged.collect())
-}
-
-/// Of `/proc`, for that is per thread: `/proc/net` is the main thread's.
-fn proc_net_ip_vs(namespace: &Namespace) -> io::Result<String> {
-    let read = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/ip_vs")).map_err(io::Error::other)?;
-    match read {
-        // No IPVS in the kernel: nothing is balanced, so whatever a monitor would say the members are down.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        read => read,
-    }
 }
 
 fn ipvsadm(namespace: &Namespace) -> Option<BTreeMap<Service, Counters>> {
@@ -136,8 +126,7 @@ pub fn judge(
     counters: Option<&BTreeMap<Service, Counters>>,
     restarting: bool,
 ) -> Health {
-    let services: Vec<Service> =
-        configuration.protocol.iter().flat_map(|p| configuration.addresses.iter().map(|a| (*p, *a))).collect();
+    let services = configuration.services();
     let held: BTreeMap<SocketAddr, table::Destination> =
         services.iter().filter_map(|s| table.get(s)).flatten().map(|(a, d)| (*a, *d)).collect();
     let active = |s: &Service| table.get(s).map_or(0, |members| members.values().map(|d| d.active).sum());

@@ -3,12 +3,15 @@
 pub mod config;
 pub mod files;
 mod health;
+mod leftovers;
 pub mod table;
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
+
+use netns::Namespace;
 
 pub use health::{Health, Pool, Stats, health, judge};
 
@@ -89,6 +92,7 @@ fn ready_pid(base: &Path, id: &LbId) -> PathBuf {
 /// The service's own.
 pub async fn act(
     services: &Services,
+    namespace: &Namespace,
     base: &Path,
     id: &LbId,
     action: Action,
@@ -96,10 +100,14 @@ pub async fn act(
 ) -> Result<&'static str, ServiceError> {
     let name = ServiceName::keepalived_lvs(id);
     match action {
-        Action::Stop => match services.stop(&name).await {
-            Ok(()) | Err(ServiceError::Unknown(_)) => Ok(action.done()),
-            Err(error) => Err(error),
-        },
+        Action::Stop => {
+            match services.stop(&name).await {
+                Ok(()) | Err(ServiceError::Unknown(_)) => {}
+                Err(error) => return Err(error),
+            }
+            clear(namespace, base, id, "stop").await?;
+            Ok(action.done())
+        }
         Action::Start => {
             // One that came with another agent's files has no service yet.
             services.install(&service(services, base, id, facility)).await?;
@@ -130,10 +138,11 @@ pub async fn act(
 ///
 /// # Errors
 /// The service's own, or the system's as one.
-pub async fn delete(services: &Services, base: &Path, id: &LbId) -> Result<(), ServiceError> {
+pub async fn delete(services: &Services, namespace: &Namespace, base: &Path, id: &LbId) -> Result<(), ServiceError> {
     let service = ServiceName::keepalived_lvs(id);
     services.remove(&service).await?;
     crash::point("lvs: service removed");
+    clear(namespace, base, id, "remove").await?;
     let (base, id) = (base.to_owned(), id.clone());
     let removed = blocking(move || {
         let Some(directory) = Directory::open(&directory(&base))? else { return Ok(()) };
@@ -141,4 +150,12 @@ pub async fn delete(services: &Services, base: &Path, id: &LbId) -> Result<(), S
         names.map(|text| name(&text)).try_for_each(|name: Name| directory.remove(&name))
     });
     removed.await.map_err(|e| ServiceError::Backend { name: service, what: "remove the files of", text: e.to_string() })
+}
+
+/// What its keepalived, which has ended, has left in the kernel goes.
+async fn clear(namespace: &Namespace, base: &Path, id: &LbId, what: &'static str) -> Result<(), ServiceError> {
+    let (inside, base, listener) = (namespace.clone(), base.to_owned(), id.clone());
+    let cleared = blocking(move || leftovers::clear(&base, &listener, &inside)).await;
+    let name = ServiceName::keepalived_lvs(id);
+    cleared.map_err(|e| ServiceError::Backend { name, what, text: crate::api::error::with_causes(&e) })
 }

@@ -3,8 +3,11 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
+
+use netns::Namespace;
 
 use super::config::Protocol;
 
@@ -32,6 +35,20 @@ pub struct Counters {
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+}
+
+/// What the kernel holds in this namespace; nothing where it has no IPVS. Blocks for the time of a file read.
+///
+/// # Errors
+/// The system's.
+pub fn read(namespace: &Namespace) -> io::Result<Table> {
+    // Per thread: /proc/net is the main thread's.
+    let read = || std::fs::read_to_string("/proc/thread-self/net/ip_vs");
+    match namespace.run(read).map_err(io::Error::other)? {
+        Ok(text) => Ok(table(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads `/proc/net/ip_vs` (`ip_vs_info_seq_show` of `net/netfilter/ipvs/ip_vs_ctl.c`): addresses and ports are

@@ -1,9 +1,9 @@
-//! `amphora-netns`: makes the namespace `amphora-haproxy` and sets its sysctls, for the unit of that name.
+//! `amphora-netns`: makes the namespace `amphora-haproxy`, sets its sysctls and brings its `lo` up, for the unit of that name.
 //!
 //! The unit exists so that the namespace is there before every service that lives in it, whether the agent runs or
 //! not, and because a sandboxed agent could not make it: its mounts would stay its own.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{error::Error, ffi::OsString, process::ExitCode};
 
 use netns::Namespace;
 
@@ -18,6 +18,9 @@ pub(super) fn run(_: &[OsString]) -> ExitCode {
     match Namespace::create(NAMESPACE) {
         Ok(namespace) => {
             prepare(&namespace);
+            if let Err(error) = lo_up(&namespace) {
+                tracing::warn!(error = with_causes(&*error), "lo is not up; the agent tries it again");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -25,4 +28,16 @@ pub(super) fn run(_: &[OsString]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Before any service starts: without a local address the kernel takes every IPv4 address for a broadcast address
+/// (`inet_addr_type`), and IPVS refuses keepalived's members, which keepalived tries once.
+fn lo_up(namespace: &Namespace) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let network = namespace.network()?;
+        let lo = network.links().await?.into_iter().find(|link| link.loopback).ok_or("there is no lo")?;
+        network.set_up(lo.index).await?;
+        Ok(())
+    })
 }

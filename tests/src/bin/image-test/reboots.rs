@@ -43,7 +43,8 @@ pub(crate) fn with_keys_gone(report: &mut Report, single: &mut Single) -> Result
     single.does("update", json!({}))?;
     single.wait_announced(report)?;
     report.took("the controller's update brings the keys: announced again", call);
-    single.wait_served(report)
+    single.wait_served(report)?;
+    single.wait_served_by_udp(report)
 }
 
 /// A soft reboot of one without TLS: withdrawn before it goes, and back without a call.

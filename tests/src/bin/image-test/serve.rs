@@ -94,6 +94,21 @@ impl Single {
         Ok(())
     }
 
+    /// LVS sends clients' datagrams to both members.
+    pub(crate) fn wait_served_by_udp(&self, report: &mut Report) -> Result<()> {
+        let to = SocketAddr::new(self.vip.v4.into(), 53);
+        let split = report.wait("both members by UDP", PATIENCE, || {
+            let split = ask_by_udp(&self.site.fabric.client, to, 40).map_err(|error| error.to_string())?;
+            if split.keys().all(|who| who.starts_with("member-")) && split.len() == 2 {
+                Ok(split)
+            } else {
+                Err(format!("{split:?}"))
+            }
+        })?;
+        report.figure("40 datagrams to the VIP, port 53", format!("{split:?}"));
+        Ok(())
+    }
+
     fn create(&mut self, report: &mut Report) -> Result<()> {
         let on = now();
         self.site.wait_session(report, &self.vm)?;
@@ -140,12 +155,7 @@ impl Single {
             check(answer.starts_with("member-"), "an answer by TLS", &answer)?;
         }
         report.figure("TLS, by both of its certificates", "answered");
-        let to = SocketAddr::new(self.vip.v4.into(), 53);
-        let split = report.wait("both members by UDP", PATIENCE, || {
-            let split = ask_by_udp(&self.site.fabric.client, to, 40).map_err(|error| error.to_string())?;
-            if split.len() == 2 { Ok(split) } else { Err(format!("{split:?}")) }
-        })?;
-        report.figure("40 datagrams to the VIP, port 53", format!("{split:?}"));
+        self.wait_served_by_udp(report)?;
         let seen = self.does("look", json!({ "amphora": 0 }))?;
         check(seen["listeners"].as_array().is_some_and(|all| all.len() == 4), "four listeners", &seen["listeners"])?;
         let table =
@@ -159,11 +169,22 @@ impl Single {
         Ok(())
     }
 
-    /// A listener that is stopped is withdrawn, and announced again when it is started.
+    /// A listener that is stopped is withdrawn, and announced again when it is started. Nothing of a UDP listener stays in
+    /// the kernel, even where its keepalived could not clear up.
     fn stop_and_start(&mut self, report: &mut Report) -> Result<()> {
+        let killed = "unit=$(systemctl list-units --plain --no-legend 'octavia-keepalivedlvs-*' | cut -d' ' -f1); \
+                      drop_in=/run/systemd/system/$unit.d; mkdir $drop_in; \
+                      printf '[Service]\\nRestart=no\\n' >$drop_in/once.conf; systemctl daemon-reload; \
+                      systemctl kill -s KILL $unit; sleep 1; systemctl is-failed --quiet $unit || exit 1; \
+                      rm -r $drop_in; systemctl daemon-reload; ip netns exec amphora-haproxy ipvsadm -Ln | grep -c ^UDP";
+        let left = self.vm.shell().run(killed, COMMAND_TIME)?;
+        check(left.trim() != "0", "a keepalived that was killed leaves its service", &left)?;
         for name in ["udp", "tls", "tcp"] {
             self.does("delete_listener", json!({ "name": name }))?;
         }
+        let left = "ip netns exec amphora-haproxy ipvsadm -Ln | grep -c ^UDP || true";
+        let left = self.vm.shell().run(left, COMMAND_TIME)?;
+        check(left.trim() == "0", "no service of LVS without its listener", &left)?;
         self.wait_served(report)?;
         let mut api = self.vm.api(&self.site.fabric)?;
         let call = now();
