@@ -66,7 +66,7 @@ lint: ## Format, clippy, rustdoc, the image's scripts and cargo-deny
 	cargo clippy --locked --workspace --all-targets --features amphora-agent/crash-points -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	@cargo deny --version 2>/dev/null | grep -qF $(DENY_VERSION) || \
-		{ echo "installing cargo-deny $(DENY_VERSION)"; cargo install --locked --quiet cargo-deny --version $(DENY_VERSION); }
+		{ echo "installing cargo-deny $(DENY_VERSION)"; cargo install --locked --quiet --debug cargo-deny --version $(DENY_VERSION); }
 	@image-builder/lint
 	cargo deny --all-features check bans licenses sources
 	@if timeout 60 cargo deny --all-features fetch db >/dev/null 2>&1; then cargo deny --all-features check advisories; \
