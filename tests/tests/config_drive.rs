@@ -24,7 +24,7 @@ fn machine(workdir: &Workdir, name: &str) -> Node {
     );
     write(
         "latest/network_data.json",
-        r#"{"links": [{"id": "tap0", "type": "ovs", "mtu": 1450, "ethernet_mac_address": "fa:16:3e:00:00:01"}],
+        r#"{"links": [{"id": "tap0", "type": "ovs", "mtu": null, "ethernet_mac_address": "fa:16:3e:00:00:01"}],
             "networks": [{"id": "network0", "type": "ipv4_dhcp", "link": "tap0", "network_id": "n"}], "services": []}"#,
     );
     write("latest/user_data", "#cloud-config\nruncmd:\n-   systemctl restart rsyslog\n\n\ntimezone: UTC");
@@ -45,6 +45,13 @@ fn apply(node: &Node, crash_at: Option<usize>) -> (bool, String) {
     }
 }
 
+/// Every file a drive can change, with what is in it.
+fn tree(node: &Node) -> String {
+    let script =
+        "hostname; find /etc /var -type f ! -path '/var/[!l]*' ! -path '/var/lib/[!o]*' -exec sha256sum {} + | sort";
+    node.run(["sh", "-c", script]).unwrap()
+}
+
 #[test]
 fn a_drive_makes_the_machine_and_a_reboot_changes_nothing() {
     let workdir = Workdir::new("drive").unwrap();
@@ -59,7 +66,9 @@ fn a_drive_makes_the_machine_and_a_reboot_changes_nothing() {
     let modes = node.run(["stat", "-c", "%a %U", CONF, KEY, "/etc/rsyslog.d/10-rsyslog.conf"]).unwrap();
     assert_eq!(modes, "600 root\n600 root\n644 root\n");
     let network = node.read_file("/etc/systemd/network/10-config-drive-fa163e000001.network").unwrap();
-    assert!(network.contains("MACAddress=fa:16:3e:00:00:01") && network.contains("DHCP=ipv4"), "{network}");
+    for line in ["MACAddress=fa:16:3e:00:00:01", "DHCP=ipv4", "UseMTU=yes", "RouteMetric=1024"] {
+        assert!(network.lines().any(|there| there == line), "{line}: {network}");
+    }
 
     // The controller rotates the certificate; the drive has the old one for ever.
     node.write_file(KEY, "rotated\n", 0o600).unwrap();
@@ -72,13 +81,43 @@ fn a_drive_makes_the_machine_and_a_reboot_changes_nothing() {
 fn a_broken_or_missing_drive_fails_with_one_line() {
     let workdir = Workdir::new("drive-broken").unwrap();
     let node = machine(&workdir, "broken");
+    let before = tree(&node);
     node.run(["rm", "/run/drive/openstack/content/0002"]).unwrap();
     let (well, said) = apply(&node, None);
     assert!(!well && said.contains("config-drive: openstack/content/0002: not on the drive"), "{said}");
-    assert!(node.read_file(KEY).is_err() && node.read_file(CONF).is_err() && node.read_file(APPLIED).is_err());
     let program = workdir::built_program("amphora-agent").unwrap();
-    let said = node.output(command([program]).args(["config-drive"])).unwrap_err().to_string();
+    let missing = || node.output(command([&program]).args(["config-drive"]));
+    let said = missing().unwrap_err().to_string();
     assert!(said.contains("config-drive: no config drive: no device labelled config-2"), "{said}");
+    assert_eq!(tree(&node), before);
+
+    // A reboot needs nothing from it.
+    node.write_file(&format!("{DRIVE}/openstack/content/0002"), "new bgp\n", 0o644).unwrap();
+    assert!(apply(&node, None).0);
+    let said = String::from_utf8(missing().unwrap().stderr).unwrap();
+    assert!(said.contains("no device labelled config-2") && said.contains("nothing is needed from it"), "{said}");
+}
+
+/// Copied from another amphora, with all that makes it that one.
+#[test]
+fn another_instances_disk_is_refused_and_stays_as_it_is() {
+    let workdir = Workdir::new("drive-copied").unwrap();
+    let node = machine(&workdir, "copied");
+    assert!(apply(&node, None).0);
+    let before = tree(&node);
+    let meta_data = format!("{DRIVE}/openstack/latest/meta_data.json");
+    let other = node.read_file(&meta_data).unwrap().replace("000000000001", "000000000002");
+    node.write_file(&meta_data, &other, 0o644).unwrap();
+    node.write_file(&format!("{DRIVE}/openstack/content/0001"), "other key\n", 0o644).unwrap();
+    for _ in 0..2 {
+        let (well, said) = apply(&node, Some(1));
+        assert!(
+            !well && said.contains("the disk was set up for instance 1e0c0f5e-0000-4000-8000-000000000001"),
+            "{said}"
+        );
+        assert!(said.contains("is instance 1e0c0f5e-0000-4000-8000-000000000002's: boot the amphora from"), "{said}");
+        assert_eq!(tree(&node), before);
+    }
 }
 
 /// What is there after a death is whole, the agent's configuration comes after everything it names, and the next boot does

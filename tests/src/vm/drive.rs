@@ -70,11 +70,7 @@ fn network(birth: &Birth) -> Value {
     let address = |ip: IpAddr| match ip {
         IpAddr::V4(_) if birth.dhcp => json!({ "type": "ipv4_dhcp" }),
         IpAddr::V4(ip) => json!({ "type": "ipv4", "ip_address": ip, "netmask": MANAGEMENT.v4.netmask(), "routes": [] }),
-        // As Nova's netutils write it: the length goes with the address.
-        IpAddr::V6(ip) => json!({
-            "type": "ipv6", "ip_address": format!("{ip}/{}", MANAGEMENT.v6.prefix_len()),
-            "netmask": MANAGEMENT.v6.netmask(), "routes": [],
-        }),
+        IpAddr::V6(ip) => json!({ "type": "ipv6", "ip_address": ip, "netmask": MANAGEMENT.v6.netmask(), "routes": [] }),
     };
     let networks: Vec<Value> = [Family::V4, Family::V6]
         .into_iter()
@@ -90,7 +86,9 @@ fn network(birth: &Birth) -> Value {
         .collect();
     json!({
         "links": [{
-            "id": "tap0", "vif_id": "7b1f7b2c-0000-4000-8000-00000000000b", "type": "bridge", "mtu": 1500,
+            "id": "tap0", "vif_id": "7b1f7b2c-0000-4000-8000-00000000000b", "type": "bridge",
+            // Where a subnet has DHCP its server names it (netutils.py, _get_link_mtu).
+            "mtu": (!birth.dhcp).then_some(1500),
             "ethernet_mac_address": management_mac(birth.index),
         }],
         "networks": networks,
