@@ -32,7 +32,7 @@ build: ## Build everything (debug, with the crash points the tests need)
 	cargo build --locked --workspace --features amphora-agent/crash-points
 
 release: ## Build the agent as it ships: target/release/amphora-agent
-	AMPHORA_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown) \
+	AMPHORA_COMMIT=$${AMPHORA_COMMIT:-$$(git describe --always --abbrev=12 --exclude='*' --dirty || echo unknown)} \
 		cargo build --locked --release -p amphora-agent
 
 image: release ## Build build/image/amphora-x64-haproxy.qcow2, with SBOM and checksum (as root)
