@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps build release image demo test image-test soak bench lint fuzz clean
+.PHONY: help deps build release image image-check demo test image-test soak bench lint fuzz clean
 
 FUZZ_SECONDS ?= 1200
 FUZZ_TARGETS := ini bodies haproxy drive
@@ -15,13 +15,14 @@ IMAGE ?= build/image/amphora-x64-haproxy.qcow2
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## Show this
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  KEEP=1 make demo       leaves the fabric up and says how to look around"
 	@echo "  TOR=bird make demo     with BIRD as the ToR instead of FRR"
 	@echo "  MINUTES=10 make soak   for another time than 45 minutes; TOR=frr, SEED=N"
 	@echo "  PEER=1 make bench      measures Octavia's own Python agent beside this one"
 	@echo "  make image IMAGE_OPTIONS='--release 12 --conf-d my-bgp'   image-builder/build --help has them all"
+	@echo "  make image-check BINARY=my-agent   the same of a binary that is there"
 	@echo "  make image-test IMAGE=my.qcow2 SCENARIOS='single pair'   another image, not all of it"
 	@echo "  make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS=ini"
 
@@ -32,11 +33,17 @@ build: ## Build everything (debug, with the crash points the tests need)
 	cargo build --locked --workspace --features amphora-agent/crash-points
 
 release: ## Build the agent as it ships: target/release/amphora-agent
-	AMPHORA_COMMIT=$$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown) \
+	AMPHORA_COMMIT=$${AMPHORA_COMMIT:-$$(git describe --always --abbrev=12 --exclude='*' --dirty || echo unknown)} \
 		cargo build --locked --release -p amphora-agent
 
 image: release ## Build build/image/amphora-x64-haproxy.qcow2, with SBOM and checksum (as root)
 	@image-builder/build --install-packages $(IMAGE_OPTIONS)
+
+image-check: deps $(if $(BINARY),,release) ## Build the image (of BINARY), check its root, boot that by systemd-nspawn (as root)
+	@image-builder/build --install-packages --keep-tree --output build/image-check/image.qcow2 \
+		$(if $(BINARY),--binary "$(BINARY)" --other-commit) $(IMAGE_OPTIONS)
+	@image-builder/check-tree --boot build/image-check/image.tar
+	@image-builder/check-tree-test build/image-check/image.tar
 
 demo: deps build ## One ToR, three amphorae, one anycast VIP: plug, announce, lose one (as root)
 	@$(TARGET)/debug/demo

@@ -5,9 +5,9 @@
 #     tests/install-packages.sh [image-test]      (with those that boot the image)
 set -eu
 
-packages="bird2 debootstrap dhcpcd-base dnsmasq-base frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 \
-iputils-ping keepalived libc6-dev libfaketime nftables openssl procps prometheus python3-venv systemd-container \
-tcpdump"
+packages="bird2 curl debootstrap dhcpcd-base dnsmasq-base frr gcc gobgpd golang-github-osrg-gobgp-dev haproxy iproute2 \
+iputils-ping keepalived libc6-dev libfaketime nftables openssl procps prometheus python3-venv shellcheck \
+systemd-container tcpdump"
 
 # QEMU's parts are of one release: its system goes with the tools that are there, which may be of backports.
 release=

@@ -16,7 +16,7 @@ const DEFAULTS: &str = "/etc/octavia";
 /// Without --config-file, /etc/octavia/amphora-agent.conf is read; without --config-dir, the *.conf files of
 /// /etc/octavia/amphora-agent.conf.d. Defaults come first, then the flags in their order; later files win.
 #[derive(Debug, Parser)]
-#[command(name = "amphora-agent", version)]
+#[command(name = "amphora-agent", version = env!("AMPHORA_VERSION"))]
 struct Arguments {
     /// A configuration file; may be repeated.
     #[arg(long, value_name = "FILE")]

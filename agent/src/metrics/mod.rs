@@ -52,8 +52,7 @@ pub async fn exposition(app: &App) -> String {
 }
 
 fn agent(text: &mut Text, app: &App) {
-    let commit = option_env!("AMPHORA_COMMIT").unwrap_or("unknown");
-    let build = [env!("CARGO_PKG_VERSION"), commit, env!("AMPHORA_RUSTC")].map(ToOwned::to_owned);
+    let build = [env!("CARGO_PKG_VERSION"), env!("AMPHORA_COMMIT"), env!("AMPHORA_RUSTC")].map(ToOwned::to_owned);
     text.metric(&list::BUILD, [(build, 1)]);
     let freshness = app.running.freshness();
     text.value(&list::CONFIG_STALE, u8::from(!freshness.stale.is_empty()));

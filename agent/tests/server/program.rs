@@ -86,7 +86,9 @@ fn a_bad_configuration_is_exit_78_with_every_problem() {
 #[test]
 fn usage_is_its_own_exit_code() {
     let version = program().arg("--version").output().unwrap();
-    assert_eq!(text(&version.stdout), format!("amphora-agent {}\n", env!("CARGO_PKG_VERSION")));
+    // The image's builder reads the commit from it.
+    let wanted = format!("amphora-agent {} ({})\n", env!("CARGO_PKG_VERSION"), env!("AMPHORA_COMMIT"));
+    assert_eq!(text(&version.stdout), wanted);
     assert!(text(&program().arg("--help").output().unwrap().stdout).contains("--config-dir <DIR>"));
     assert_eq!(program().arg("--frobnicate").output().unwrap().status.code(), Some(64));
     let file = tempfile::NamedTempFile::new().unwrap();
