@@ -84,7 +84,7 @@ pub fn run(directory: Option<&Path>, root: &Path, wait: Duration) -> Result<Vec<
     let found = open(directory, if known.is_some() { wait.min(LOOK_AGAIN) } else { wait });
     let (tree, meta_data, instance) = match (found, known) {
         (Ok(found), _) => found,
-        (Err(error), None) => return Err(error),
+        (Err(error @ DriveError::NoDirectory(_)), _) | (Err(error), None) => return Err(error),
         (Err(error), Some(known)) => {
             let goes_on = format!("the drive of instance {known} was applied before, and nothing is needed from it");
             return Ok(vec![with_causes(&error), goes_on]);

@@ -135,6 +135,8 @@ fn a_drive_is_applied_once_an_instance() {
     assert!(said[0].starts_with("meta_data.json: EOF") && said[1] == goes_on, "{said:?}");
     let said = run(None, site.machine.path(), Duration::ZERO).unwrap();
     assert!(said[0].starts_with("no config drive: ") && said[1] == goes_on, "{said:?}");
+    let mistyped = run(Some(&site.drive.path().join("x")), site.machine.path(), Duration::ZERO);
+    assert!(matches!(mistyped, Err(DriveError::NoDirectory(_))), "{mistyped:?}");
     assert_eq!(site.read("etc/octavia/certs/server.pem"), "rotated");
 }
 
