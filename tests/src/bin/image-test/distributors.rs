@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use lab::addresses::FRONTEND;
 use lab::heartbeats::{KEY, Receiver};
 use lab::vm::Machine;
 use lab::vm::drive::Birth;
@@ -138,12 +139,15 @@ fn serve(site: &Site, shared: Dual, other: Dual) -> Result<()> {
         amphora.start_agent(&[])?;
         let (mut api, _) = amphora.wait_api(Duration::from_mins(1))?;
         let mut body = amphora.plug_body(shared);
-        let more = json!({
-            "ip_address": other.v4, "subnet_cidr": body["subnet_cidr"], "gateway": body["gateway"], "host_routes": [],
-        });
-        body["additional_vips"].as_array_mut().expect("it is a list").push(more);
+        for family in FAMILIES {
+            let more = json!({
+                "ip_address": other.of(family), "subnet_cidr": FRONTEND.of(family),
+                "gateway": FRONTEND.host(addresses::tor_host(0)).of(family), "host_routes": [],
+            });
+            body["additional_vips"].as_array_mut().expect("it is a list").push(more);
+        }
         api.plug_vip(shared.v4.into(), &body)?.success()?;
-        amphora.start_haproxy(&[shared.v4.into(), other.v4.into()], 80)?;
+        amphora.start_haproxy(&FAMILIES.map(|family| [shared.of(family), other.of(family)]).concat(), 80)?;
     }
     Ok(())
 }
