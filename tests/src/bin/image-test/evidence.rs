@@ -84,7 +84,11 @@ pub(crate) fn settled(report: &mut Report, vm: &mut Vm, name: &str) -> Result<()
                   MiB\" }' /proc/meminfo";
     report.figure(&format!("{name}: memory used"), vm.shell().run(memory, COMMAND_TIME)?);
     for program in ["amphora-agent", "gobgpd"] {
-        let resident = format!("for i in $({}); do sed -n 's/^VmRSS:[ \t]*//p' /proc/$i/status; done", pids(program));
+        // A process that was there may be gone: the agent asks gobgpd for its version.
+        let resident = format!(
+            "for i in $({}); do sed -n 's/^VmRSS:[ \t]*//p' /proc/$i/status 2>/dev/null; done; true",
+            pids(program)
+        );
         report.figure(&format!("{name}: {program}, resident"), vm.shell().run(&resident, COMMAND_TIME)?);
     }
     if !failed.is_empty() {

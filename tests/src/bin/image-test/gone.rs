@@ -13,6 +13,7 @@ use crate::site::FAMILIES;
 const DEADMAN: (f32, f32) = (30.0, 35.0);
 /// An absence that is none: an upgrade, say.
 const SHORT: Duration = Duration::from_secs(15);
+const MAIN_PID: &str = "systemctl show -P MainPID gobgpd";
 /// How long after gobgpd's end the ToR may have its routes: it hears of it by a closed connection.
 const CLOSED: Duration = Duration::from_secs(5);
 
@@ -23,15 +24,15 @@ pub(crate) fn run(report: &mut Report, single: &mut Single) -> Result<()> {
 
 fn back_earlier(report: &mut Report, single: &mut Single) -> Result<()> {
     let watch = single.site.tor().watch_routes()?;
-    let before = single.vm.shell().run(&pids("gobgpd"), COMMAND_TIME)?;
-    check(before.lines().count() == 1, "one gobgpd", &before)?;
+    let before = single.vm.shell().run(MAIN_PID, COMMAND_TIME)?;
+    check(before != "0", "a gobgpd", &before)?;
     single.vm.shell().run("systemctl stop amphora-agent", COMMAND_TIME)?;
     std::thread::sleep(SHORT);
     single.vm.shell().run("systemctl start amphora-agent", COMMAND_TIME)?;
     single.site.wait_api(report, &single.vm)?;
     // Past the moment at which it would have been too late.
     std::thread::sleep(Duration::from_secs(30));
-    let after = single.vm.shell().run(&pids("gobgpd"), COMMAND_TIME)?;
+    let after = single.vm.shell().run(MAIN_PID, COMMAND_TIME)?;
     check(before == after, "the same gobgpd", format!("{before}, then {after}"))?;
     let vips = FAMILIES.map(|family| single.vip.of(family).to_string());
     watch.still_follows()?;
