@@ -54,10 +54,10 @@ test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/octavia/install.sh build/octavia || echo "SKIPPED: everything with the real Octavia: see the line above"
 	RUST_TEST_THREADS=$(TEST_THREADS) tests/run.sh --locked --workspace --features amphora-agent/crash-points
 
-image-test: deps build ## Boot the image (IMAGE) under QEMU and drive it from outside: half an hour (as root)
+image-test: deps build ## Boot the image (IMAGE) under QEMU and drive it from outside: a quarter of an hour (as root)
 	@tests/install-packages.sh image-test
 	@tests/octavia/install.sh build/octavia
-	@[ -e "$(IMAGE)" ] || $(MAKE) image
+	@[ -e "$(IMAGE)" ] || { [ "$(origin IMAGE)" = file ] || { echo "IMAGE=$(IMAGE): there is no such file" >&2; exit 1; }; $(MAKE) image; }
 	@$(TARGET)/debug/image-test --image "$(IMAGE)" $(SCENARIOS)
 
 soak: deps build ## 45 minutes of random kills and changes under clients (as root)
