@@ -282,9 +282,9 @@ fn journal_line(entry: &str) -> Option<String> {
         return None;
     }
     let fields = entry.as_object()?.iter().filter(|(key, _)| agents && key.starts_with("F_"));
-    let fields: String = fields.map(|(key, value)| format!(" {key}={value}")).collect();
+    let fields: Vec<String> = fields.map(|(key, value)| format!(" {key}={value}")).collect();
     let at = text("__MONOTONIC_TIMESTAMP").parse::<f64>().ok()? / 1e6;
-    Some(format!("[{at:11.3}] {who}: {}{fields}", text("MESSAGE")))
+    Some(format!("[{at:11.3}] {who}: {}{}", text("MESSAGE"), fields.concat()))
 }
 
 /// The address the front-end NIC gives itself (EUI-64, RFC 4291 appendix A).
