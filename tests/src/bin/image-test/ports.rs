@@ -81,6 +81,8 @@ struct Side<'a> {
     to: SocketAddr,
     tcp: &'a [u16],
     udp: &'a [u16],
+    /// UDP ports that are open and answer nobody who just asks.
+    silent: &'a [u16],
 }
 
 /// Tries all of it.
@@ -95,10 +97,10 @@ pub(crate) fn scan(report: &mut Report, site: &Site, vm: &mut Vm, expected: &Exp
         check(sockets == wanted, &format!("sockets in {namespace}: {wanted:?}"), format!("{sockets:?}"))?;
     }
     let sides = sides(site, vm, expected)?;
-    for Side { name, from, to, tcp, udp } in sides {
+    for Side { name, from, to, tcp, udp, silent } in sides {
         let start = Instant::now();
         let open = open_ports(report, from, to)?;
-        let refused = refused_datagrams(from, to, udp)?;
+        let refused = refused_datagrams(from, to, udp, silent)?;
         report.figure(
             &format!("{}: open TCP ports, from {name}", vm.name()),
             format!("{open:?} of 65535 in {:.0} s; {refused}", start.elapsed().as_secs_f64()),
@@ -143,7 +145,9 @@ fn sides<'a>(site: &'a Site, vm: &mut Vm, expected: &Expected<'a>) -> Result<Vec
                 // The pair's amphorae tell each other of their clients at their IPv4 front-end IP alone.
                 let tcp = if nic == "eth1" && ip != vm.frontend(Family::V4) { &[] } else { tcp };
                 let udp = if ip == IpAddr::from(expected.vip.v4) { expected.datagrams } else { &[] };
-                sides.push(Side { name: format!("{what}: {to}", to = to.ip()), from, to, tcp, udp });
+                let dhcp = expected.root == ROOT_WITH_DHCP && ip == vm.management(Family::V4);
+                let silent: &[u16] = if dhcp { &[68] } else { &[] };
+                sides.push(Side { name: format!("{what}: {to}", to = to.ip()), from, to, tcp, udp, silent });
             }
         }
     }
@@ -245,7 +249,7 @@ fn open_ports(report: &Report, from: &Place, to: SocketAddr) -> Result<BTreeSet<
 }
 
 /// That datagrams to the probed ports are refused, but to those of `served`.
-fn refused_datagrams(from: &Place, to: SocketAddr, served: &[u16]) -> Result<String> {
+fn refused_datagrams(from: &Place, to: SocketAddr, served: &[u16], silent: &[u16]) -> Result<String> {
     let probe = |port: u16| -> std::io::Result<&str> {
         let mut to = to;
         to.set_port(port);
@@ -270,7 +274,11 @@ fn refused_datagrams(from: &Place, to: SocketAddr, served: &[u16]) -> Result<Str
     })?;
     for (port, answer) in answers {
         let answer = answer.map_err(|source| Error::Io { what: format!("a datagram to {to} {port}"), source })?;
-        let wanted = if served.contains(&port) { "answered" } else { "refused" };
+        let wanted = match port {
+            port if served.contains(&port) => "answered",
+            port if silent.contains(&port) => "no answer",
+            _ => "refused",
+        };
         check(answer == wanted, &format!("a datagram to port {port} of {} is {wanted}", to.ip()), answer)?;
     }
     Ok(format!("UDP {served:?} of {} probed", DATAGRAMS.len()))

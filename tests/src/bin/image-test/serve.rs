@@ -70,7 +70,7 @@ impl Single {
         ports::scan(report, &self.site, &mut self.vm, &ports::Expected { vip: self.vip, ..SERVED })?;
         secrets::in_no_log(report, self, "the first boot")?;
         reboots::with_keys_gone(report, self)?;
-        self.stop_and_start(report)?;
+        self.stop_beside_udp(report)?;
         secrets::in_no_log(report, self, "the second boot")?;
         let before = remembers::look(report, &mut self.vm, self.vip, 0)?;
         reboots::by_its_system(report, self)?;
@@ -78,6 +78,7 @@ impl Single {
         check(before == after, &format!("the same after a reboot: {before}"), after)?;
         report.figure("rebooted: host name, NICs, addresses, rules, routes, sysctls", "as before");
         self.killed_keepalived(report)?;
+        self.stop_and_start(report)?;
         gone::run(report, self)?;
         secrets::in_no_log(report, self, "the third boot")?;
         let on_the_disk = secrets::on_the_disk(self)?;
@@ -221,16 +222,33 @@ impl Single {
         Ok(())
     }
 
-    /// A listener that is stopped is withdrawn, and announced again when it is started. TLS goes: nothing without a call
-    /// comes back after a reboot where its keys are gone.
-    fn stop_and_start(&mut self, report: &mut Report) -> Result<()> {
+    /// TLS goes: nothing without a call comes back after a reboot where its keys are gone. When haproxy is stopped then, the
+    /// IPv4 VIP has its UDP listener left and stays; the other has none.
+    fn stop_beside_udp(&mut self, report: &mut Report) -> Result<()> {
         self.does(report, "delete_listener", json!({ "name": "tls" }))?;
         self.wait_served(report)?;
-        let mut api = self.vm.api(&self.site.fabric)?;
+        let routes = self.site.tor().watch_routes()?;
         let call = Instant::now();
-        api.act(LB, "stop")?.success()?;
+        self.vm.api(&self.site.fabric)?.act(LB, "stop")?.success()?;
+        self.site.wait_routes(report, self.vip.v6.into(), &[], PROMPT)?;
+        report.took_at_most("haproxy stopped beside UDP: the IPv6 VIP is withdrawn", call, PROMPT)?;
+        self.wait_served_by_udp(report)?;
+        let changes = routes.so_far().into_iter().filter(|event| event.line.contains(&self.vip.v4.to_string())).count();
+        routes.still_follows()?;
+        report.figure("haproxy stopped beside UDP: changes of the IPv4 VIP's route", changes);
+        self.start(report)
+    }
+
+    /// The last listener that is stopped takes the VIPs with it.
+    fn stop_and_start(&mut self, report: &mut Report) -> Result<()> {
+        let call = Instant::now();
+        self.vm.api(&self.site.fabric)?.act(LB, "stop")?.success()?;
         self.wait_withdrawn(report, PROMPT)?;
         report.took_at_most("listener stopped: withdrawn in the ToR", call, PROMPT)?;
+        self.start(report)
+    }
+
+    fn start(&mut self, report: &mut Report) -> Result<()> {
         let call = Instant::now();
         self.does(report, "start", json!({}))?;
         self.wait_announced(report)?;

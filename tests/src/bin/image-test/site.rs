@@ -249,9 +249,9 @@ impl Site {
     pub(crate) fn explain<T>(&self, vms: &mut [Vm], outcome: Result<T>) -> Result<T> {
         if outcome.is_err() {
             for vm in vms {
-                let journal = "journalctl -b --no-pager -o short-monotonic -n 60 -u 'amphora*' -u gobgpd -u 'haproxy*'";
-                if let Ok(journal) = vm.shell().run(journal, COMMAND_TIME) {
-                    eprintln!("--- the end of {}'s journal, as far as it is about us\n{journal}", vm.name());
+                if let Ok(journal) = vm.shell().run(JOURNAL, COMMAND_TIME) {
+                    eprintln!("--- the end of {}'s journal, as far as it is about us", vm.name());
+                    journal.lines().filter_map(journal_line).for_each(|line| eprintln!("{line}"));
                 }
                 let text = std::fs::read(vm.serial()).unwrap_or_default();
                 let text = String::from_utf8_lossy(&text).into_owned();
@@ -267,6 +267,24 @@ impl Site {
         }
         outcome
     }
+}
+
+/// The end of the journal, an entry a line.
+const JOURNAL: &str =
+    "journalctl -b --no-pager -q -o json -n 400 -u 'amphora*' -u gobgpd -u 'haproxy*' -u 'octavia-*' -u init.scope";
+
+/// An entry as a person reads it, with the agent's fields; nothing of what it says at level debug.
+fn journal_line(entry: &str) -> Option<String> {
+    let entry: Value = serde_json::from_str(entry).ok()?;
+    let text = |key: &str| entry[key].as_str().unwrap_or_default();
+    let (who, agents) = (text("SYSLOG_IDENTIFIER"), text("_SYSTEMD_UNIT") == "amphora-agent.service");
+    if agents && text("PRIORITY") > "5" {
+        return None;
+    }
+    let fields = entry.as_object()?.iter().filter(|(key, _)| agents && key.starts_with("F_"));
+    let fields: Vec<String> = fields.map(|(key, value)| format!(" {key}={value}")).collect();
+    let at = text("__MONOTONIC_TIMESTAMP").parse::<f64>().ok()? / 1e6;
+    Some(format!("[{at:11.3}] {who}: {}{}", text("MESSAGE"), fields.concat()))
 }
 
 /// The address the front-end NIC gives itself (EUI-64, RFC 4291 appendix A).
