@@ -54,10 +54,10 @@ test: deps build ## All tests, on real routers and speakers (as root)
 	@tests/octavia/install.sh build/octavia || echo "SKIPPED: everything with the real Octavia: see the line above"
 	RUST_TEST_THREADS=$(TEST_THREADS) tests/run.sh --locked --workspace --features amphora-agent/crash-points
 
-image-test: deps build ## Boot the image (IMAGE) under QEMU and drive it from outside: half an hour (as root)
+image-test: deps build ## Boot the image (IMAGE) under QEMU and drive it from outside: a quarter of an hour (as root)
 	@tests/install-packages.sh image-test
 	@tests/octavia/install.sh build/octavia
-	@[ -e "$(IMAGE)" ] || $(MAKE) image
+	@[ -e "$(IMAGE)" ] || { [ "$(origin IMAGE)" = file ] || { echo "IMAGE=$(IMAGE): there is no such file" >&2; exit 1; }; $(MAKE) image; }
 	@$(TARGET)/debug/image-test --image "$(IMAGE)" $(SCENARIOS)
 
 soak: deps build ## 45 minutes of random kills and changes under clients (as root)
@@ -73,7 +73,7 @@ lint: ## Format, clippy, rustdoc, the image's scripts and cargo-deny
 	cargo clippy --locked --workspace --all-targets --features amphora-agent/crash-points -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	@cargo deny --version 2>/dev/null | grep -qF $(DENY_VERSION) || \
-		{ echo "installing cargo-deny $(DENY_VERSION)"; cargo install --locked --quiet cargo-deny --version $(DENY_VERSION); }
+		{ echo "installing cargo-deny $(DENY_VERSION)"; cargo install --locked --quiet --debug cargo-deny --version $(DENY_VERSION); }
 	@image-builder/lint
 	cargo deny --all-features check bans licenses sources
 	@if timeout 60 cargo deny --all-features fetch db >/dev/null 2>&1; then cargo deny --all-features check advisories; \

@@ -217,7 +217,6 @@ fn touches(change: &Change) -> Touches {
 }
 
 fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>, pulse: &Pulse) {
-    pulse.works();
     let mut generation = FOUND;
     let mut held_over = None;
     keep_old(&mut log, shared);
@@ -250,7 +249,11 @@ fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>, pulse:
         if changes.is_empty() {
             continue;
         }
-        match log.commit(&changes, || shared.read(Desired::changes)) {
+        // A disk that hangs holds up every agent on it; starting one anew would mend nothing, and end its announcements.
+        pulse.waits();
+        let committed = log.commit(&changes, || shared.read(Desired::changes));
+        pulse.works();
+        match committed {
             Ok(()) => {
                 generation += 1;
                 shared.publish(generation, changes);
@@ -258,6 +261,7 @@ fn own(mut log: Log, shared: &Shared, mut queue: mpsc::Receiver<Request>, pulse:
                 for (answer, changes) in waiting {
                     reply(answer, Ok(Committed { changes, generation }));
                 }
+                pulse.waits();
                 keep_old(&mut log, shared);
             }
             Err(error) => {

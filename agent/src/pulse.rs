@@ -16,7 +16,7 @@ use std::{
 use crate::notify::Notify;
 
 /// How long a piece of work may take. A hung D-Bus or netlink socket holds one up for 20 s a call, a hung gobgpd for 2 s;
-/// a piece is a pass of the converging task, one load balancer's state, a commit to the disk.
+/// a piece is a pass of the converging task, or one load balancer's state. A commit to the disk is waiting: who knows how long.
 pub const WORK: Duration = Duration::from_mins(2);
 /// How late a loop may be that wakes up by itself: the machine may be busy.
 const LATE: Duration = Duration::from_secs(10);

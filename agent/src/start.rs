@@ -116,6 +116,9 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let api = &config.api;
     let reloader = Arc::new(Reloader::new(&api.server_cert, &api.client_ca, api.minimum_tls)?);
     let _lock = lock(&deadman::agents_lock()).await?;
+    // Before anything is announced: an agent that cannot serve shall not announce and be withdrawn in turn.
+    let (bind, runner) = (config.api.bind, config.distributor.services);
+    let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let kernel = Kernel::open()?;
     let management = links_in_use(&kernel).await?;
     let mut pulses = Pulses::default();
@@ -123,7 +126,6 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let directory = config.paths.base.join("amphora-agent");
     let owner = take_up(&config, &directory, &kernel, pulse("owning")).await?;
 
-    let (bind, runner) = (config.api.bind, config.distributor.services);
     let running = Arc::new(Running::new(config, sources, reloader.clone(), set_debug));
     let inside = kernel.inside().namespace().clone();
     let mut heartbeats =
@@ -155,9 +157,8 @@ async fn agent(config: Config, sources: Sources, set_debug: SetDebug) -> Result<
     let mut health = tokio::spawn(health.run(pulse("health")));
 
     let (drains, draining) = Drains::new(owner.clone(), progress.clone(), kernel.clone(), running.subscribe());
-    let mut drains = tokio::spawn(drains.run());
+    let mut drains = tokio::spawn(drains.run(pulse("draining")));
 
-    let listener = serve::listen(bind).map_err(|error| StartError::Listen(bind, error))?;
     let (limits, config) = (Limits::default(), running.subscribe());
     let limits = move || Limits { body: config.borrow().api.request_read_timeout, ..limits };
     let config = running.current();

@@ -2,7 +2,7 @@
 
     boot.py < ASKED
 
-ASKED is JSON: {"amphora_id", "topology", "server_pem", "client_ca", "controllers", "heartbeat_key", "user_data"}: the
+ASKED is JSON: {"amphora_id", "topology", "server_pem", "client_ca", "controllers", "heartbeat_key", "user_data", "debug"}: the
 certificate with its key, the file of the CA that controllers' certificates are of, the health managers' ADDRESS:PORT,
 and whether the files go the deprecated way, in the user data. Answers with JSON: {"name", "files", "user_data"}.
 """
@@ -43,6 +43,7 @@ def main():
         ("health_manager", "heartbeat_interval", 10),
     ):
         CONF.set_override(key, value, group=group)
+    CONF.set_override("debug", asked["debug"])
     task = compute_tasks.CertComputeCreate()
     task.compute = Noted()
     server_pem = utils.get_server_certs_key_passphrases_fernet().encrypt(asked["server_pem"].encode()).decode()

@@ -144,7 +144,8 @@ class Controller:
         shown = self._shown(amphora)
         return shown in pem
 
-    def update_agent_config(self):
+    def update_agent_config(self, debug=False):
+        CONF.set_override("debug", debug)
         for amphora in self.lb.amphorae:
             text = agent_jinja_cfg.AgentJinjaTemplater().build_agent_config(amphora.id, self.lb.topology)
             driver().update_amphora_agent_config(amphora, text)

@@ -1,7 +1,7 @@
 //! Octavia's controller at work: `tests/octavia/controller.py`, which takes load balancers through its flows with the
 //! real amphora driver, run in the fabric's controller node.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub const CA: &str = "/run/controller/ca.pem";
 pub struct Controller {
     socket: BufReader<UnixStream>,
     python: Proc,
+    patience: Duration,
 }
 
 /// What the controller made of one thing it was asked.
@@ -95,14 +96,41 @@ impl Controller {
         let Some(socket) = wait_for("the controller listens", PATIENCE, connect)?.0 else {
             return Err(ended(&python));
         };
-        socket.set_read_timeout(Some(PATIENCE)).map_err(io("the controller's socket"))?;
-        Ok(Self { socket: BufReader::new(socket), python })
+        let mut controller = Self { socket: BufReader::new(socket), python, patience: PATIENCE };
+        controller.set_patience(PATIENCE)?;
+        Ok(controller)
+    }
+
+    /// How long it may take from now on for one thing it is asked, where that is not three minutes: it may try for ten,
+    /// see `be_patient` in `controller.py`.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<()> {
+        self.patience = patience;
+        self.socket.get_ref().set_read_timeout(Some(patience)).map_err(io("the controller's socket"))
+    }
+
+    /// As [`Controller::ask`], where an exception is an error.
+    pub fn does(&mut self, what: &str, arguments: Value) -> Result<Value> {
+        match self.ask(what, arguments)? {
+            Outcome::Returned(value) => Ok(value),
+            Outcome::Raised(class, text) => Err(Error::Wrong {
+                what: format!("the controller's {what} succeeds"),
+                found: format!("{class}: {text}"),
+            }),
+        }
     }
 
     /// Has it do something: the name of a method in `controller.py`, and its arguments by name.
     pub fn ask(&mut self, what: &str, mut arguments: Value) -> Result<Outcome> {
         arguments["do"] = what.into();
-        let failed = |error: std::io::Error| Error::Io { what: format!("ask the controller to {what}"), source: error };
+        let patience = self.patience;
+        let failed = |error: std::io::Error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Deadline {
+                what: format!("the controller has done {what}"),
+                within: patience,
+                last: "it is still at it".into(),
+            },
+            _ => Error::Io { what: format!("ask the controller to {what}"), source: error },
+        };
         writeln!(self.socket.get_mut(), "{arguments}").map_err(failed)?;
         let mut line = String::new();
         if self.socket.read_line(&mut line).map_err(failed)? == 0 {

@@ -45,6 +45,14 @@ pub enum Error {
         /// The output, or what is wrong with it.
         text: String,
     },
+    /// What should be so is not.
+    #[error("not so: {what}; found: {found}")]
+    Wrong {
+        /// How it should be.
+        what: String,
+        /// How it is.
+        found: String,
+    },
     /// A program the lab needs is not there. The text says how to get it.
     #[error("{0}")]
     Missing(String),

@@ -95,18 +95,23 @@ pub fn call(fabric: &Fabric, amphora: &Amphora, calls: &[(&str, Value)]) -> Resu
 
 /// A haproxy.cfg by Octavia's own templater, of a load balancer as `octavia/render.py` takes it.
 pub fn render(asked: &Value) -> Result<String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/render.py");
+    Ok(String::from_utf8_lossy(&answer("render.py", asked)?).into_owned())
+}
+
+/// What a script of `octavia/` makes of JSON on its standard input.
+pub(crate) fn answer(script: &str, asked: &Value) -> Result<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia").join(script);
     let mut python = command([environment()?.join("bin/python")]);
-    python.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut python = python.spawn().map_err(io("start Octavia's templater"))?;
+    python.arg("-B").arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut python = python.spawn().map_err(io(format!("start {script}")))?;
     let mut stdin = python.stdin.take().expect("asked for a pipe above");
-    stdin.write_all(asked.to_string().as_bytes()).map_err(io("ask Octavia's templater"))?;
+    stdin.write_all(asked.to_string().as_bytes()).map_err(io(format!("ask {script}")))?;
     drop(stdin);
-    let output = python.wait_with_output().map_err(io("Octavia's templater"))?;
-    if !output.status.success() {
-        return Err(Error::Missing(format!("Octavia's templater: {}", String::from_utf8_lossy(&output.stderr))));
+    let output = python.wait_with_output().map_err(io(script))?;
+    if output.status.success() {
+        return Ok(output.stdout);
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Err(Error::Missing(format!("{script}: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// Many a haproxy.cfg by Octavia's own templater: what `octavia/corpus.py` makes of a count and a seed.

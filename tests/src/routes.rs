@@ -113,6 +113,14 @@ impl RouteWatch {
         self.events.try_iter().collect()
     }
 
+    /// Fails when it follows no more, for then "no change" means nothing.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when `ip monitor` has ended.
+    pub fn still_follows(&self) -> Result<()> {
+        if self.monitor.is_running() { Ok(()) } else { Err(Error::Missing("`ip monitor route` has ended".into())) }
+    }
+
     /// Changes a route of our own until the monitor tells of it.
     fn wait_until_listening(&self, place: &Place) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(5);

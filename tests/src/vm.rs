@@ -158,12 +158,6 @@ impl Vm {
         self.node.name()
     }
 
-    /// What kind of machine it is.
-    #[must_use]
-    pub fn machine(&self) -> Machine {
-        self.machine
-    }
-
     /// Its address on the management network: what its config drive should say.
     #[must_use]
     pub fn management(&self, family: Family) -> IpAddr {

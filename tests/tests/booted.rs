@@ -226,12 +226,17 @@ fn the_units_run_the_agent_and_bring_it_back_and_its_end_is_the_speakers() {
     let events: Vec<_> = watch.so_far().into_iter().filter(|event| about_vip(&event.line)).collect();
     assert!(events.is_empty(), "{events:?}");
 
+    speaker_and_proxy(&amphora);
+
+    // An upgrade that went wrong: its own program cannot be run any more, neither by its unit nor by the switch.
+    let watch = amphora.fabric.tors[0].watch_routes().unwrap();
     let start = Instant::now();
-    machine.run("systemctl stop amphora-agent").unwrap();
+    machine.run("mount --bind /etc/hostname /usr/local/bin/amphora-agent").unwrap();
+    machine.run("systemctl kill -s KILL amphora-agent").unwrap();
     watch.wait("a route goes", PATIENCE, |line| line.starts_with("Deleted") && about_vip(line)).unwrap();
     let gone = start.elapsed();
     amphora.wait_routes(false);
-    println!("booted: the ToR's first route went {gone:.1?} after systemctl stop amphora-agent");
+    println!("booted: the ToR's first route went {gone:.1?} after the agent's end");
     assert!((29..36).contains(&gone.as_secs()), "{gone:.1?}");
     amphora.wait("gobgpd has ended", || match amphora.show("ActiveState", "gobgpd").as_str() {
         "inactive" => Ok(()),
@@ -240,9 +245,51 @@ fn the_units_run_the_agent_and_bring_it_back_and_its_end_is_the_speakers() {
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(amphora.show("ActiveState", "gobgpd"), "inactive", "and systemd leaves it so");
 
-    machine.run("systemctl start amphora-agent").unwrap();
+    assert_eq!(amphora.show("ActiveState", "amphora-agent"), "activating", "systemd goes on trying");
+    machine.run("umount /usr/local/bin/amphora-agent").unwrap();
     amphora.wait_routes(true);
-    assert_eq!(machine.ask("systemctl --failed --no-legend"), "");
+    assert_eq!(machine.ask("systemctl --failed --no-legend --plain | cut -d' ' -f1"), "amphora-deadman.service");
+
+    // A namespace whose name has gone is made again for all to see.
+    let old = amphora.pid("amphora-agent");
+    machine.run("ip netns delete amphora-haproxy").unwrap();
+    amphora.wait_another(old);
+    let seen = machine.ask("stat -L -c %i /run/netns/amphora-haproxy");
+    let agents = format!("nsenter -m -t {} stat -L -c %i /run/netns/amphora-haproxy", amphora.pid("amphora-agent"));
+    assert_eq!(machine.ask(&agents), seen);
+    machine.run("ip netns exec amphora-haproxy true").unwrap();
+}
+
+/// A speaker that is told to end is soon back, whatever moment of its end the agent meets; a proxy an operator has masked
+/// stays away.
+fn speaker_and_proxy(amphora: &Amphora) {
+    let machine = &amphora.machine;
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        let old = amphora.pid("gobgpd");
+        machine.run("systemctl kill -s TERM gobgpd").unwrap();
+        let took =
+            amphora.wait("another gobgpd", || match (amphora.show("ActiveState", "gobgpd"), amphora.pid("gobgpd")) {
+                (state, pid) if state == "active" && pid != old && pid != 0 => Ok(()),
+                other => Err(format!("{other:?}")),
+            });
+        longest = longest.max(took);
+        amphora.wait_routes(true);
+    }
+    println!("booted: gobgpd stopped ten times, another after {longest:.1?} at most");
+    assert!(longest < Duration::from_secs(4), "{longest:?}: systemd was asked once only");
+
+    machine.run("systemctl mask --now prometheus-proxy").unwrap();
+    let old = amphora.pid("amphora-agent");
+    machine.run("systemctl restart amphora-agent").unwrap();
+    amphora.wait_another(old);
+    amphora.wait("the agent says so", || {
+        let said = machine.ask("journalctl -u amphora-agent -o cat");
+        if said.contains("prometheus-proxy.service is masked") { Ok(()) } else { Err(said) }
+    });
+    assert_eq!(machine.ask("systemctl is-enabled prometheus-proxy"), "masked");
+    assert_eq!(machine.ask("pgrep -f '[a]mphora-agent prometheus-proxy'"), "");
+    machine.run("systemctl unmask prometheus-proxy").unwrap();
 }
 
 /// What the agent runs itself is in its sandbox, and works.

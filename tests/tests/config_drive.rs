@@ -1,7 +1,9 @@
 //! The config drive as the image's unit applies it: by the program itself, on a machine, killed at every step.
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
-use lab::{Node, Workdir, command, workdir};
+use std::time::Duration;
+
+use lab::{Machine, Node, Workdir, command, nspawn, skipped, wait_for, workdir};
 
 const DRIVE: &str = "/run/drive";
 const CONF: &str = "/etc/octavia/amphora-agent.conf";
@@ -24,7 +26,7 @@ fn machine(workdir: &Workdir, name: &str) -> Node {
     );
     write(
         "latest/network_data.json",
-        r#"{"links": [{"id": "tap0", "type": "ovs", "mtu": 1450, "ethernet_mac_address": "fa:16:3e:00:00:01"}],
+        r#"{"links": [{"id": "tap0", "type": "ovs", "mtu": null, "ethernet_mac_address": "fa:16:3e:00:00:01"}],
             "networks": [{"id": "network0", "type": "ipv4_dhcp", "link": "tap0", "network_id": "n"}], "services": []}"#,
     );
     write("latest/user_data", "#cloud-config\nruncmd:\n-   systemctl restart rsyslog\n\n\ntimezone: UTC");
@@ -45,6 +47,13 @@ fn apply(node: &Node, crash_at: Option<usize>) -> (bool, String) {
     }
 }
 
+/// Every file a drive can change, with what is in it.
+fn tree(node: &Node) -> String {
+    let script =
+        "hostname; find /etc /var -type f ! -path '/var/[!l]*' ! -path '/var/lib/[!o]*' -exec sha256sum {} + | sort";
+    node.run(["sh", "-c", script]).unwrap()
+}
+
 #[test]
 fn a_drive_makes_the_machine_and_a_reboot_changes_nothing() {
     let workdir = Workdir::new("drive").unwrap();
@@ -59,7 +68,9 @@ fn a_drive_makes_the_machine_and_a_reboot_changes_nothing() {
     let modes = node.run(["stat", "-c", "%a %U", CONF, KEY, "/etc/rsyslog.d/10-rsyslog.conf"]).unwrap();
     assert_eq!(modes, "600 root\n600 root\n644 root\n");
     let network = node.read_file("/etc/systemd/network/10-config-drive-fa163e000001.network").unwrap();
-    assert!(network.contains("MACAddress=fa:16:3e:00:00:01") && network.contains("DHCP=ipv4"), "{network}");
+    for line in ["MACAddress=fa:16:3e:00:00:01", "DHCP=ipv4", "UseMTU=yes", "RouteMetric=1024"] {
+        assert!(network.lines().any(|there| there == line), "{line}: {network}");
+    }
 
     // The controller rotates the certificate; the drive has the old one for ever.
     node.write_file(KEY, "rotated\n", 0o600).unwrap();
@@ -72,13 +83,97 @@ fn a_drive_makes_the_machine_and_a_reboot_changes_nothing() {
 fn a_broken_or_missing_drive_fails_with_one_line() {
     let workdir = Workdir::new("drive-broken").unwrap();
     let node = machine(&workdir, "broken");
+    let before = tree(&node);
     node.run(["rm", "/run/drive/openstack/content/0002"]).unwrap();
     let (well, said) = apply(&node, None);
     assert!(!well && said.contains("config-drive: openstack/content/0002: not on the drive"), "{said}");
-    assert!(node.read_file(KEY).is_err() && node.read_file(CONF).is_err() && node.read_file(APPLIED).is_err());
     let program = workdir::built_program("amphora-agent").unwrap();
-    let said = node.output(command([program]).args(["config-drive"])).unwrap_err().to_string();
+    let missing = || node.output(command([&program]).args(["config-drive"]));
+    let said = missing().unwrap_err().to_string();
     assert!(said.contains("config-drive: no config drive: no device labelled config-2"), "{said}");
+    assert_eq!(tree(&node), before);
+
+    // A reboot needs nothing from it.
+    node.write_file(&format!("{DRIVE}/openstack/content/0002"), "new bgp\n", 0o644).unwrap();
+    assert!(apply(&node, None).0);
+    let said = String::from_utf8(missing().unwrap().stderr).unwrap();
+    assert!(said.contains("no device labelled config-2") && said.contains("nothing is needed from it"), "{said}");
+}
+
+/// Copied from another amphora, with all that makes it that one.
+#[test]
+fn another_instances_disk_is_refused_and_stays_as_it_is() {
+    let workdir = Workdir::new("drive-copied").unwrap();
+    let node = machine(&workdir, "copied");
+    assert!(apply(&node, None).0);
+    let before = tree(&node);
+    let meta_data = format!("{DRIVE}/openstack/latest/meta_data.json");
+    let other = node.read_file(&meta_data).unwrap().replace("000000000001", "000000000002");
+    node.write_file(&meta_data, &other, 0o644).unwrap();
+    node.write_file(&format!("{DRIVE}/openstack/content/0001"), "other key\n", 0o644).unwrap();
+    for _ in 0..2 {
+        let (well, said) = apply(&node, Some(1));
+        assert!(
+            !well && said.contains("the disk was set up for instance 1e0c0f5e-0000-4000-8000-000000000001"),
+            "{said}"
+        );
+        assert!(said.contains("is instance 1e0c0f5e-0000-4000-8000-000000000002's: boot the amphora from"), "{said}");
+        assert_eq!(tree(&node), before);
+    }
+}
+
+/// The units as they are shipped, at a machine's first boot: nobody can log in, so that the console has to say what is
+/// wrong, and no agent starts.
+#[test]
+fn where_the_unit_fails_the_console_says_why_and_no_agent_starts() {
+    let tree = match nspawn::debian12() {
+        Ok(tree) => tree,
+        Err(error) => return skipped("drive-unit", &error.to_string()),
+    };
+    let workdir = Workdir::new("drive-unit").unwrap();
+    let node = machine(&workdir, "unit");
+    node.run(["rm", "/run/drive/openstack/content/0002"]).unwrap();
+    let mut boot = nspawn::boot_command(&node, &workdir, &tree).unwrap();
+    // A console that is a terminal: nothing is forwarded to another.
+    boot.args(["--capability=CAP_NET_ADMIN", "--console=read-only", "--bind-ro=/run/drive:/srv/drive"]);
+    let program = workdir::built_program("amphora-agent").unwrap();
+    boot.arg(format!("--bind-ro={}:/usr/local/bin/amphora-agent", program.display()));
+    let shipped = nspawn::repository().join("systemd");
+    for unit in ["amphora-agent", "amphora-config-drive", "amphora-netns"].map(|unit| format!("{unit}.service")) {
+        boot.arg(format!("--bind-ro={}:/usr/lib/systemd/system/{unit}", shipped.join(&unit).display()));
+    }
+    let preset = "50-amphora.preset";
+    boot.arg(format!("--bind-ro={}:/usr/lib/systemd/system-preset/{preset}", shipped.join(preset).display()));
+    let drop_in = workdir.path().join("drive.conf");
+    let text = "[Service]\nExecStart=\nExecStart=/usr/local/bin/amphora-agent config-drive --directory /srv/drive\n";
+    std::fs::write(&drop_in, text).unwrap();
+    let place = "/etc/systemd/system/amphora-config-drive.service.d/50-test.conf";
+    boot.arg(format!("--bind-ro={}:{place}", drop_in.display()));
+    boot.arg("systemd.condition-first-boot=1");
+    let masked = ["firstboot.service", "networkd.service", "networkd.socket", "networkd-wait-online.service"];
+    boot.args(masked.map(|unit| format!("systemd.mask=systemd-{unit}")));
+    let machine = Machine::boot(&node, &workdir, boot).unwrap();
+
+    let refused = |line: &str| {
+        let console = || std::fs::read_to_string(node.log_path("nspawn")).unwrap();
+        let seen = || if console().contains(line) { Ok(()) } else { Err(console()) };
+        wait_for("the console has the line", Duration::from_mins(1), seen).unwrap();
+        // The job that is waited for ends when that of the unit it requires has failed.
+        machine.run("systemctl start amphora-agent").unwrap_err();
+        assert_eq!(machine.ask("systemctl is-active amphora-config-drive amphora-agent"), "failed\ninactive");
+        assert_eq!(machine.ask("systemctl show -P ExecMainStartTimestampMonotonic amphora-agent"), "0");
+    };
+    refused("config-drive: openstack/content/0002: not on the drive");
+    node.write_file(&format!("{DRIVE}/openstack/content/0002"), "new bgp\n", 0o644).unwrap();
+    machine.run("systemctl start amphora-config-drive").unwrap();
+    assert_eq!(machine.ask(&format!("stat -c %a {KEY} && hostname")), "600\namphora-7");
+
+    machine.run("systemctl stop amphora-config-drive").unwrap();
+    let meta_data = format!("{DRIVE}/openstack/latest/meta_data.json");
+    let other = node.read_file(&meta_data).unwrap().replace("000000000001", "000000000002");
+    node.write_file(&meta_data, other, 0o644).unwrap();
+    machine.run("systemctl start amphora-config-drive").unwrap_err();
+    refused("config-drive: the disk was set up for instance 1e0c0f5e-0000-4000-8000-000000000001");
 }
 
 /// What is there after a death is whole, the agent's configuration comes after everything it names, and the next boot does

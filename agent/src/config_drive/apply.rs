@@ -4,13 +4,18 @@
 //! Once an instance, as cloud-init does it: the controller replaces agent-conf and server certificate while the amphora lives
 //! (`PUT /1.0/config`, `/1.0/certificate`), and the drive has the old ones for ever.
 
-use std::{fs::File, io, os::fd::AsFd as _, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
 
 use super::{
     drive::Drive,
     error::DriveError,
     networkd,
-    target::{descend, plain},
+    target::{descend, is_free, plain},
 };
 use crate::files::{Directory, Name};
 
@@ -20,16 +25,17 @@ const STATE: &str = "/var/lib/octavia/amphora-agent";
 const APPLIED: &str = "config-drive";
 const NETWORKD: &str = "/etc/systemd/network";
 const ZONES: &str = "/usr/share/zoneinfo";
+/// Below the root; an image may have brought it, as a link too.
+const AGENT_CONF: &str = "etc/octavia/amphora-agent.conf";
 
 /// The file system a drive is applied to.
 #[derive(Debug)]
 pub(super) struct Machine {
     root: Directory,
+    path: PathBuf,
     state: Directory,
     /// It is the running one, and not a tree for another.
     running: bool,
-    /// One at a time; released with the process.
-    _lock: File,
 }
 
 impl Machine {
@@ -39,9 +45,14 @@ impl Machine {
         let directory =
             Directory::open(root).map_err(failed)?.ok_or_else(|| DriveError::NoDirectory(root.to_owned()))?;
         let state = descend(&directory, STATE, true).map_err(failed)?;
-        let lock = File::from(state.as_fd().try_clone_to_owned().map_err(failed)?);
-        lock.lock().map_err(failed)?;
-        Ok(Self { root: directory, state, running: root == Path::new("/"), _lock: lock })
+        Ok(Self { root: directory, path: root.to_owned(), state, running: root == Path::new("/") })
+    }
+
+    /// One at a time, until what is returned is dropped.
+    pub(super) fn lock(&self) -> Result<File, DriveError> {
+        let lock = self.state.as_fd().try_clone_to_owned().map(File::from);
+        let locked = lock.and_then(|lock| lock.lock().map(|()| lock));
+        locked.map_err(|source| DriveError::Write(STATE.to_owned(), source))
     }
 
     /// The instance whose drive was applied here last.
@@ -49,6 +60,25 @@ impl Machine {
         let failed = |source| DriveError::Read(format!("{STATE}/{APPLIED}"), source);
         let contents = self.state.read_at_most(&plain(APPLIED).map_err(failed)?, 100).map_err(failed)?;
         Ok(contents.map(|id| String::from_utf8_lossy(&id).trim_end().to_owned()))
+    }
+
+    /// Whether it can be made what the drive asks for, as far as can be told before anything is written.
+    pub(super) fn check(&self, drive: &Drive) -> Result<(), DriveError> {
+        if !drive.has_agent_conf() && !self.path.join(AGENT_CONF).is_file() {
+            return Err(DriveError::NoAgentConf);
+        }
+        let nics: Vec<_> = drive.nics.iter().map(networkd::file_name).collect();
+        let mut places: Vec<(&str, &str)> = nics.iter().map(|name| (NETWORKD, name.as_str())).collect();
+        places.extend(drive.host_name.iter().map(|_| ("/etc", "hostname")));
+        places.extend(drive.timezone.iter().map(|_| ("/etc", "localtime")));
+        places.extend(drive.files.iter().map(|file| file.target.place()));
+        for (directory, name) in places {
+            let path = || format!("{directory}/{name}");
+            if !is_free(&self.root, directory, name).map_err(|source| DriveError::Read(path(), source))? {
+                return Err(DriveError::InTheWay(path()));
+            }
+        }
+        Ok(())
     }
 
     /// Makes it what the drive asks for; returns what could not be.
@@ -66,7 +96,7 @@ impl Machine {
         if let Some(zone) = &drive.timezone {
             let linked = self.time_zone(zone);
             if !linked.map_err(|source| DriveError::Write("/etc/localtime".to_owned(), source))? && zone != "UTC" {
-                notes.push(format!("{ZONES}/{zone} is not there, or not to be used: the time zone stays"));
+                notes.push(format!("{ZONES}/{zone} is not there: the time zone stays"));
             }
         }
         for file in &drive.files {
@@ -79,7 +109,7 @@ impl Machine {
         Ok(notes)
     }
 
-    /// The NICs' files, and none of another instance's: a disk may have been copied.
+    /// The NICs' files, and none of another drive's that a crash has left half applied.
     fn networks(&self, drive: &Drive) -> io::Result<()> {
         if drive.nics.is_empty() {
             return Ok(());
@@ -94,21 +124,14 @@ impl Machine {
         directory.names()?.iter().filter(|name| ours(name)).try_for_each(|name| directory.remove(name))
     }
 
-    /// As `timedatectl` does it; `false` where the zone is not installed, or not named plainly.
+    /// As `timedatectl` does it; `false` where the zone is not installed. Its name cannot lead out of [`ZONES`]: there is no
+    /// dot in it.
     fn time_zone(&self, zone: &str) -> io::Result<bool> {
-        let path = format!("{ZONES}/{zone}");
-        let (above, last) = path.rsplit_once('/').unwrap_or_default();
-        let mut directory = None;
-        for part in above.split('/').skip(1) {
-            let Some(name) = Name::new(part) else { return Ok(false) };
-            let Some(inner) = directory.as_ref().unwrap_or(&self.root).inner(&name)? else { return Ok(false) };
-            directory = Some(inner);
+        let installed = self.path.join(&ZONES[1..]).join(zone).is_file();
+        if installed {
+            let target = format!("..{ZONES}/{zone}");
+            descend(&self.root, "/etc", false)?.link(&plain("localtime")?, &target)?;
         }
-        let (Some(directory), Some(last)) = (directory, Name::new(last)) else { return Ok(false) };
-        if !directory.names()?.contains(&last) || directory.inner(&last)?.is_some() {
-            return Ok(false);
-        }
-        descend(&self.root, "/etc", false)?.link(&plain("localtime")?, &format!("..{path}"))?;
-        Ok(true)
+        Ok(installed)
     }
 }

@@ -39,7 +39,7 @@ pub struct Drive {
     pub nics: Vec<Nic>,
     /// The files, each path once; what the agent starts with is the last.
     pub files: Vec<File>,
-    /// What is on the drive and not used, or missing.
+    /// What is on the drive and not used, or not on it.
     pub notes: Vec<String>,
 }
 
@@ -51,10 +51,10 @@ impl Drive {
         user_data: Option<&[u8]>,
         mut content: impl FnMut(&Name) -> Result<Vec<u8>, DriveError>,
     ) -> Result<Self, DriveError> {
-        let Metadata { instance, host_name, files: listed } = metadata;
+        let Metadata { instance, host_name, files: listed, mut notes } = metadata;
         let config = cloud_config::parse(user_data.unwrap_or_default())?;
         let nics = network_data.map(network::parse).transpose()?.unwrap_or_default();
-        let mut notes = config.notes;
+        notes.extend(config.notes);
         if nics.is_empty() {
             notes.push("network_data.json is missing or has no networks: no NIC is configured".to_owned());
         }
@@ -70,10 +70,12 @@ impl Drive {
         }
         // An agent that is started in between, by whomever, has no configuration yet rather than half of what it names.
         files.sort_by_key(|file| file.target.is_agent_conf());
-        if !files.last().is_some_and(|file| file.target.is_agent_conf()) {
-            notes.push("the drive has no /etc/octavia/amphora-agent.conf".to_owned());
-        }
         Ok(Self { instance, host_name, timezone: config.timezone, nics, files, notes })
+    }
+
+    /// Whether it brings what the agent starts with.
+    pub(super) fn has_agent_conf(&self) -> bool {
+        self.files.last().is_some_and(|file| file.target.is_agent_conf())
     }
 
     /// A drive from its texts, for tests and fuzzing: every file of `openstack/content` is `content`.

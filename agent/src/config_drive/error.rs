@@ -41,6 +41,26 @@ pub enum DriveError {
     /// A file that would be written where the drive has no business.
     #[error("{0}: {1}: {2}")]
     Target(&'static str, String, TargetError),
+    /// What the agent starts with, missing from the drive and the disk.
+    #[error(
+        "no /etc/octavia/amphora-agent.conf, neither on the drive nor on the disk: build the amphora by Octavia, which sends it \
+         with the drive; Nova does not keep it over a rebuild or an evacuation, so fail the amphora over instead"
+    )]
+    NoAgentConf,
+    /// A disk with another amphora's identity, keys and state.
+    #[error(
+        "the disk was set up for instance {disk}, and the drive is instance {drive}'s: boot the amphora from the image itself, \
+         not from a copy of another one's disk"
+    )]
+    OtherInstance {
+        /// The instance whose drive was applied.
+        disk: String,
+        /// The instance whose drive is there.
+        drive: String,
+    },
+    /// Found before anything was written.
+    #[error("{0}: cannot be written: a directory has this name, or what should be its directory is none")]
+    InTheWay(String),
     /// cloud-config beyond what is taken.
     #[error("user_data")]
     Yaml(#[from] YamlError),

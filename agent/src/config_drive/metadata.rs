@@ -1,7 +1,7 @@
 //! `meta_data.json` as Nova writes it (`nova/api/metadata/base.py`): which instance this is, its name, and where on the drive
 //! its files are. What else is in it (a password, keys, a seed) is not looked at.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{error::DriveError, target::Target};
 use crate::files::Name;
@@ -11,10 +11,16 @@ const FILE: &str = "meta_data.json";
 
 #[derive(Debug, Deserialize)]
 struct Raw {
-    uuid: String,
     hostname: Option<String>,
     #[serde(default)]
     files: Vec<RawFile>,
+    public_keys: Option<IgnoredAny>,
+}
+
+/// What a machine to which the drive was applied looks at.
+#[derive(Debug, Deserialize)]
+struct Identity {
+    uuid: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,17 +38,21 @@ pub(super) struct Metadata {
     pub(super) host_name: Option<String>,
     /// Each file's place, and its name in `openstack/content`.
     pub(super) files: Vec<(Target, Name)>,
+    /// What is in it and not used, for the journal.
+    pub(super) notes: Vec<String>,
+}
+
+/// Whose drive it is, whatever else is in it.
+pub(super) fn instance(json: &[u8]) -> Result<String, DriveError> {
+    let Identity { uuid } = read(json)?;
+    let is_id = (1..=64).contains(&uuid.len()) && uuid.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    if is_id { Ok(uuid) } else { Err(wrong("uuid".to_owned(), "not an instance id: 1 to 64 letters, digits and `-`")) }
 }
 
 /// Reads it.
 pub(super) fn parse(json: &[u8]) -> Result<Metadata, DriveError> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let raw: Raw = serde_path_to_error::deserialize(&mut reader).map_err(|at| DriveError::Json(FILE, at))?;
-    let wrong = |field: String, problem| DriveError::Field(FILE, field, problem);
-    let is_id = (1..=64).contains(&raw.uuid.len()) && raw.uuid.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
-    if !is_id {
-        return Err(wrong("uuid".to_owned(), "not an instance id: 1 to 64 letters, digits and `-`"));
-    }
+    let instance = instance(json)?;
+    let raw: Raw = read(json)?;
     let host_name = match raw.hostname {
         None => None,
         Some(name) => Some(label(&name).ok_or_else(|| {
@@ -58,7 +68,18 @@ pub(super) fn parse(json: &[u8]) -> Result<Metadata, DriveError> {
         })?;
         files.push((target, content));
     }
-    Ok(Metadata { instance: raw.uuid, host_name, files })
+    // Nova's keypair (`[controller_worker] amp_ssh_key_name`).
+    let unused = raw.public_keys.map(|_| "meta_data.json has public_keys: not used".to_owned());
+    Ok(Metadata { instance, host_name, files, notes: unused.into_iter().collect() })
+}
+
+fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, DriveError> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    serde_path_to_error::deserialize(&mut reader).map_err(|at| DriveError::Json(FILE, at))
+}
+
+fn wrong(field: String, problem: &'static str) -> DriveError {
+    DriveError::Field(FILE, field, problem)
 }
 
 /// The host name in what may be a domain name (Nova adds its `dhcp_domain`): a label of RFC 1123, section 2.1.
@@ -79,6 +100,10 @@ mod tests {
         let metadata = parse(json).unwrap();
         assert_eq!((metadata.instance.as_str(), metadata.host_name.as_deref()), ("8d0c-1", Some("amphora-1")));
         assert_eq!(metadata.files[0].1.as_str(), "0001");
+        assert_eq!(metadata.notes, Vec::<String>::new());
+        let keys = br#"{"uuid": "a", "public_keys": {"operator": "ssh-ed25519 AAAA"}}"#;
+        assert_eq!(parse(keys).unwrap().notes, ["meta_data.json has public_keys: not used"]);
+        assert_eq!(instance(br#"{"uuid": "a", "hostname": 7, "files": {}}"#).unwrap(), "a");
         for (json, problem) in [
             (r"{}", "missing field `uuid`"),
             (r#"{"uuid": "../x"}"#, "uuid: not an instance id"),

@@ -2,7 +2,7 @@
 //!
 //! It is a program of its own, before the network and before the agent: what it writes is what they start with. Everything
 //! on the drive is read and checked before anything is written, so that a broken drive leaves a machine as it was and a
-//! unit that failed with one line that says what and where.
+//! unit that failed, and the agent not started, with one line that says what and where.
 
 mod apply;
 mod cloud_config;
@@ -36,6 +36,9 @@ use crate::api::error::with_causes;
 
 /// `EX_USAGE`
 const EX_USAGE: u8 = 64;
+/// How long the drive of a machine that has had one applied is waited for: nothing is needed from it, but it tells whether
+/// the disk is still this instance's.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Parser)]
 #[command(name = "config-drive", disable_help_flag = true)]
@@ -76,17 +79,29 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
 /// Applies the drive in `directory`, or the one that is found within `wait`, to the tree at `root`. Returns what there is to
 /// say about it.
 pub fn run(directory: Option<&Path>, root: &Path, wait: Duration) -> Result<Vec<String>, DriveError> {
-    let tree = match directory {
-        Some(directory) => tree::Tree::open(directory)?,
-        None => tree::Tree::new(&device::mount(&device::find(wait)?)?)?,
-    };
-    let metadata = metadata::parse(&tree.required("meta_data.json")?)?;
     let machine = apply::Machine::open(root)?;
-    if machine.applied()?.as_ref() == Some(&metadata.instance) {
-        return Ok(vec![format!("the drive of instance {} was applied before; nothing to do", metadata.instance)]);
+    let known = machine.applied()?;
+    let found = open(directory, if known.is_some() { wait.min(LOOK_AGAIN) } else { wait });
+    let (tree, meta_data, instance) = match (found, known) {
+        (Ok(found), _) => found,
+        (Err(error @ DriveError::NoDirectory(_)), _) | (Err(error), None) => return Err(error),
+        (Err(error), Some(known)) => {
+            let goes_on = format!("the drive of instance {known} was applied before, and nothing is needed from it");
+            return Ok(vec![with_causes(&error), goes_on]);
+        }
+    };
+    let _alone = machine.lock()?;
+    match machine.applied()? {
+        Some(known) if known == instance => {
+            return Ok(vec![format!("the drive of instance {instance} was applied before; nothing to do")]);
+        }
+        Some(known) => return Err(DriveError::OtherInstance { disk: known, drive: instance }),
+        None => {}
     }
     let (network_data, user_data) = (tree.file("network_data.json")?, tree.file("user_data")?);
+    let metadata = metadata::parse(&meta_data)?;
     let drive = Drive::new(metadata, network_data.as_deref(), user_data.as_deref(), |name| tree.content(name))?;
+    machine.check(&drive)?;
     let missing = machine.apply(&drive)?;
     let applied = format!(
         "applied the drive of instance {}: {} files, {} NICs",
@@ -95,6 +110,17 @@ pub fn run(directory: Option<&Path>, root: &Path, wait: Duration) -> Result<Vec<
         drive.nics.len()
     );
     Ok(drive.notes.into_iter().chain(missing).chain([applied]).collect())
+}
+
+/// The drive, its `meta_data.json`, and whose it is.
+fn open(directory: Option<&Path>, wait: Duration) -> Result<(tree::Tree, Vec<u8>, String), DriveError> {
+    let tree = match directory {
+        Some(directory) => tree::Tree::open(directory)?,
+        None => tree::Tree::new(&device::mount(&device::find(wait)?)?)?,
+    };
+    let meta_data = tree.required("meta_data.json")?;
+    let instance = metadata::instance(&meta_data)?;
+    Ok((tree, meta_data, instance))
 }
 
 #[cfg(test)]

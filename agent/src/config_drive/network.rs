@@ -1,12 +1,12 @@
 //! `network_data.json` (`nova/virt/netutils.py`, `get_network_metadata`): the NICs the machine is booted with, by MAC, and
 //! what is to be on them. Name servers and other services are not looked at: an amphora asks none.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Raw {
     #[serde(default)]
     links: Vec<RawLink>,
@@ -57,8 +57,8 @@ pub enum NetworkError {
 pub struct Route {
     /// Where to.
     pub to: IpNet,
-    /// By whom; of the same family.
-    pub gateway: IpAddr,
+    /// By whom, of the same family; `None`: all of it is on the link.
+    pub gateway: Option<IpAddr>,
 }
 
 /// A NIC and what is to be on it.
@@ -78,13 +78,20 @@ pub struct Nic {
     pub addresses: Vec<IpNet>,
     /// Routes of the static networks.
     pub routes: Vec<Route>,
+    /// Of all its routes: the first network's are preferred.
+    pub metric: u32,
 }
 
-/// Reads it. NICs without a network are left out.
+/// What systemd-networkd gives the routes of a NIC by itself (`RouteMetric=`).
+const FIRST_METRIC: u32 = 1024;
+
+/// Reads it. NICs come in the order of their first networks, which is that of the controller's `amp_boot_network_list`: the
+/// management network is the first. NICs without a network are left out.
 pub(super) fn parse(json: &[u8]) -> Result<Vec<Nic>, NetworkError> {
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let raw: Raw = serde_path_to_error::deserialize(&mut reader).map_err(NetworkError::Json)?;
-    let mut nics = BTreeMap::new();
+    let raw: Option<Raw> = serde_path_to_error::deserialize(&mut reader).map_err(NetworkError::Json)?;
+    let raw = raw.unwrap_or_default();
+    let mut nics: Vec<(&str, Nic)> = Vec::new();
     for (number, link) in raw.links.iter().enumerate() {
         let wrong = |field: &str, problem| NetworkError::Value(format!("links[{number}]{field}"), problem);
         // What a NIC is on the other side (ovs, bridge, vhostuser, hw_veb...) is the hypervisor's matter.
@@ -94,19 +101,24 @@ pub(super) fn parse(json: &[u8]) -> Result<Vec<Nic>, NetworkError> {
         let mac = link.ethernet_mac_address.as_deref().and_then(mac);
         let mac =
             mac.ok_or_else(|| wrong(".ethernet_mac_address", "not six pairs of hexadecimal digits with colons"))?;
-        if link.mtu.is_some_and(|mtu| !(68..=65_535).contains(&mtu)) {
+        let mtu = link.mtu.filter(|mtu| *mtu != 0);
+        if mtu.is_some_and(|mtu| !(68..=65_535).contains(&mtu)) {
             return Err(wrong(".mtu", "not between 68 and 65535"));
         }
-        let same = nics.values().any(|nic: &Nic| nic.mac == mac);
-        let nic = Nic { mac, mtu: link.mtu, ..Nic::default() };
-        if same || nics.insert(link.id.as_str(), nic).is_some() {
+        if nics.iter().any(|(id, nic)| *id == link.id || nic.mac == mac) {
             return Err(wrong("", "a link with this id or MAC is there already"));
         }
+        nics.push((&link.id, Nic { mac, mtu, ..Nic::default() }));
     }
+    let mut used = Vec::new();
     for (number, network) in raw.networks.iter().enumerate() {
         let wrong = |field: String, problem| NetworkError::Value(format!("networks[{number}]{field}"), problem);
-        let nic = nics.get_mut(network.link.as_str());
-        let nic = nic.ok_or_else(|| wrong(".link".to_owned(), "no link has this id"))?;
+        let at = nics.iter().position(|(id, _)| *id == network.link);
+        let at = at.ok_or_else(|| wrong(".link".to_owned(), "no link has this id"))?;
+        if !used.contains(&at) {
+            used.push(at);
+        }
+        let nic = &mut nics[at].1;
         let v4 = match network.kind.as_str() {
             "ipv4" => true,
             "ipv6" => false,
@@ -138,11 +150,10 @@ pub(super) fn parse(json: &[u8]) -> Result<Vec<Nic>, NetworkError> {
             let to = subnet(&route.network, Some(&route.netmask)).map(|net| net.trunc());
             let to = to.filter(|to| to.addr().is_ipv4() == v4 && route.gateway.is_ipv4() == v4);
             let to = to.ok_or_else(|| wrong(format!(".routes[{at}]"), "not a network and a gateway of one family"))?;
-            nic.routes.push(Route { to, gateway: route.gateway });
+            nic.routes.push(Route { to, gateway: Some(route.gateway).filter(|gateway| !gateway.is_unspecified()) });
         }
     }
-    let used = |nic: &Nic| nic.dhcp4 || nic.dhcp6 || nic.advertised || !nic.addresses.is_empty();
-    Ok(nics.into_values().filter(used).collect())
+    Ok((FIRST_METRIC..).zip(used).map(|(metric, at)| Nic { metric, ..nics[at].1.clone() }).collect())
 }
 
 /// An address with a mask: dotted, as an IPv6 address, or a length; or with the length behind a slash.
@@ -193,9 +204,40 @@ pub(super) mod tests {
         assert_eq!((nics[0].mac.as_str(), nics[0].mtu), ("fa:16:3e:ed:9a:59", Some(1450)));
         let addresses: Vec<_> = nics[0].addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["192.0.2.10/24", "2001:db8::a/64"]);
-        let routes: Vec<_> = nics[0].routes.iter().map(|r| format!("{} {}", r.to, r.gateway)).collect();
+        let routes: Vec<_> = nics[0].routes.iter().map(|r| format!("{} {}", r.to, r.gateway.unwrap())).collect();
         assert_eq!(routes, ["0.0.0.0/0 192.0.2.1", "10.0.0.0/8 192.0.2.2", "::/0 fe80::1"]);
         assert!(nics[1].dhcp4 && nics[1].advertised && !nics[1].dhcp6 && nics[1].mtu.is_none());
+    }
+
+    /// `amp_boot_network_list` of two: whatever Neutron calls their ports, the first network's routes win.
+    #[test]
+    fn the_first_network_is_preferred() {
+        let of = |mac: u8, id: &str| {
+            format!(r#"{{"id": "{id}", "type": "ovs", "mtu": 0, "ethernet_mac_address": "fa:16:3e:00:00:0{mac}"}}"#)
+        };
+        let on = |id: &str, kind: &str| format!(r#"{{"link": "{id}", "type": "{kind}"}}"#);
+        let json = format!(
+            r#"{{"links": [{}, {}, {}], "networks": [{}, {}, {}]}}"#,
+            of(1, "tapa"),
+            of(2, "tapb"),
+            of(3, "tapc"),
+            on("tapc", "ipv4_dhcp"),
+            on("tapa", "ipv4_dhcp"),
+            on("tapc", "ipv6_slaac")
+        );
+        let nics = parse(json.as_bytes()).unwrap();
+        let order: Vec<_> = nics.iter().map(|nic| (nic.mac.as_str(), nic.metric, nic.mtu)).collect();
+        assert_eq!(order, [("fa:16:3e:00:00:03", 1024, None), ("fa:16:3e:00:00:01", 1025, None)]);
+        assert!(nics[0].dhcp4 && nics[0].advertised);
+    }
+
+    #[test]
+    fn a_route_without_a_next_hop_is_on_the_link() {
+        let json = r#"{"links": [{"id": "a", "ethernet_mac_address": "fa:16:3e:00:00:01"}], "networks": [
+            {"link": "a", "type": "ipv4", "ip_address": "192.0.2.1", "netmask": "24",
+             "routes": [{"network": "10.0.0.0", "netmask": "255.0.0.0", "gateway": "0.0.0.0"}]}]}"#;
+        let nics = parse(json.as_bytes()).unwrap();
+        assert_eq!(nics[0].routes, [Route { to: "10.0.0.0/8".parse().unwrap(), gateway: None }]);
     }
 
     #[test]
@@ -206,6 +248,7 @@ pub(super) mod tests {
         };
         let network = |rest: &str| with(link, &format!(r#"{{"link": "a", {rest}}}"#)).unwrap_err();
         assert_eq!(with("", ""), Ok(Vec::new()));
+        assert_eq!(parse(b"null").map_err(|e| e.to_string()), Ok(Vec::new()));
         assert!(network(r#""type": "ipv5""#).contains("networks[0].type"));
         assert!(network(r#""type": "ipv4""#).contains("networks[0].ip_address"));
         assert!(network(r#""type": "ipv4", "ip_address": "2001:db8::1/64""#).contains("networks[0].ip_address"));

@@ -9,6 +9,9 @@ use super::network::Nic;
 /// alone.
 pub(super) const PREFIX: &str = "10-config-drive-";
 
+/// An amphora has no name server and its name from Nova, whatever a DHCP server or a router offers.
+const NOT_USED: &str = "UseDNS=no\nUseNTP=no\nUseHostname=no\n";
+
 /// The file's name.
 pub(super) fn file_name(nic: &Nic) -> String {
     format!("{PREFIX}{}.network", nic.mac.replace(':', ""))
@@ -34,20 +37,30 @@ pub fn render(nic: &Nic) -> String {
         let _ = writeln!(file, "Address={address}");
     }
     for route in &nic.routes {
-        let _ = writeln!(file, "\n[Route]\nDestination={}\nGateway={}", route.to, route.gateway);
-        if !on_link(nic, route.gateway) {
-            file.push_str("GatewayOnLink=yes\n");
+        let _ = writeln!(file, "\n[Route]\nDestination={}\nMetric={}", route.to, nic.metric);
+        match route.gateway {
+            Some(gateway) => {
+                let _ = writeln!(file, "Gateway={gateway}");
+                if !on_link(nic, gateway) {
+                    file.push_str("GatewayOnLink=yes\n");
+                }
+            }
+            None if route.to.addr().is_ipv4() => file.push_str("Scope=link\n"),
+            None => {} // IPv6 has no scopes of routes
         }
     }
-    // An amphora has no name server and its name from Nova, whatever a DHCP server or a router offers.
     if nic.dhcp4 {
-        file.push_str("\n[DHCPv4]\nUseDNS=no\nUseNTP=no\nUseHostname=no\nUseDomains=no\n");
+        // Where Nova names no MTU it means the DHCP server's, which networkd leaves alone unless told; MTUBytes= goes first.
+        let _ = writeln!(file, "\n[DHCPv4]\nUseMTU=yes\nRouteMetric={}\n{NOT_USED}UseDomains=no", nic.metric);
     }
     if nic.dhcp6 {
-        file.push_str("\n[DHCPv6]\nUseDNS=no\nUseNTP=no\nUseHostname=no\nUseDomains=no\n");
+        // Also where no router says so: a subnet of Neutron's needs none.
+        let _ = writeln!(file, "\n[DHCPv6]\nWithoutRA=solicit\n{NOT_USED}UseDomains=no");
     }
     if nic.advertised {
-        let _ = writeln!(file, "\n[IPv6AcceptRA]\nUseDNS=no\nUseDomains=no\nDHCPv6Client={}", yes(nic.dhcp6));
+        let (metric, client) = (nic.metric, yes(nic.dhcp6));
+        let _ =
+            writeln!(file, "\n[IPv6AcceptRA]\nRouteMetric={metric}\nUseDNS=no\nUseDomains=no\nDHCPv6Client={client}");
     }
     file
 }
@@ -69,17 +82,26 @@ mod tests {
         assert_eq!(file_name(&nics[0]), "10-config-drive-fa163eed9a59.network");
         assert_eq!(
             render(&nics[0]),
-            "# From the config drive.\n[Match]\nMACAddress=fa:16:3e:ed:9a:59\n\n[Link]\nMTUBytes=1450\n\n[Network]\nDHCP=no\n\
-             IPv6AcceptRA=no\nAddress=192.0.2.10/24\nAddress=2001:db8::a/64\n\n[Route]\n\
-             Destination=0.0.0.0/0\nGateway=192.0.2.1\n\n[Route]\nDestination=10.0.0.0/8\nGateway=192.0.2.2\n\n[Route]\n\
-             Destination=::/0\nGateway=fe80::1\n"
+            "# From the config drive.\n[Match]\nMACAddress=fa:16:3e:ed:9a:59\n\n[Link]\nMTUBytes=1450\n\n[Network]\n\
+             DHCP=no\nIPv6AcceptRA=no\nAddress=192.0.2.10/24\nAddress=2001:db8::a/64\n\n[Route]\n\
+             Destination=0.0.0.0/0\nMetric=1024\nGateway=192.0.2.1\n\n[Route]\nDestination=10.0.0.0/8\nMetric=1024\n\
+             Gateway=192.0.2.2\n\n[Route]\nDestination=::/0\nMetric=1024\nGateway=fe80::1\n"
         );
         assert_eq!(
             render(&nics[1]),
-            "# From the config drive.\n[Match]\nMACAddress=fa:16:3e:d4:57:ad\n\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n\n[DHCPv4]\nUseDNS=no\nUseNTP=no\nUseHostname=no\nUseDomains=no\n\n[IPv6AcceptRA]\n\
-             UseDNS=no\nUseDomains=no\nDHCPv6Client=no\n"
+            "# From the config drive.\n[Match]\nMACAddress=fa:16:3e:d4:57:ad\n\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n\n\
+             [DHCPv4]\nUseMTU=yes\nRouteMetric=1025\nUseDNS=no\nUseNTP=no\nUseHostname=no\nUseDomains=no\n\n\
+             [IPv6AcceptRA]\nRouteMetric=1025\nUseDNS=no\nUseDomains=no\nDHCPv6Client=no\n"
         );
         let lonely = Nic { addresses: vec!["198.51.100.7/32".parse().unwrap()], ..nics[0].clone() };
         assert!(render(&lonely).contains("Gateway=192.0.2.1\nGatewayOnLink=yes\n"));
+        let on_link = |to: &str| {
+            let routes = vec![network::Route { to: to.parse().unwrap(), gateway: None }];
+            render(&Nic { routes, ..nics[0].clone() }).split_once("[Route]\n").unwrap().1.to_owned()
+        };
+        assert_eq!(on_link("10.1.0.0/16"), "Destination=10.1.0.0/16\nMetric=1024\nScope=link\n");
+        assert_eq!(on_link("2001:db8:1::/48"), "Destination=2001:db8:1::/48\nMetric=1024\n");
+        let stateful = Nic { dhcp4: false, dhcp6: true, ..nics[1].clone() };
+        assert!(render(&stateful).contains("\n[DHCPv6]\nWithoutRA=solicit\nUseDNS=no\n"));
     }
 }

@@ -24,6 +24,9 @@ const ALLOWED: [Allowed; 4] = [
     Allowed { path: "/etc/rsyslog.d", public: true, closed: false },
 ];
 
+/// A directory of Octavia's that is none of these, in one of them.
+const INTERFACES: &str = "/etc/octavia/interfaces";
+
 /// Why a file is not written there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
@@ -42,6 +45,9 @@ pub enum TargetError {
          /etc/rsyslog.d are taken"
     )]
     Elsewhere(String),
+    /// Where others put their files.
+    #[error("{0:?} is a directory")]
+    Directory(String),
 }
 
 /// A path the drive may write to.
@@ -65,6 +71,9 @@ impl Target {
         if parts.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(TargetError::Detour(shown()));
         }
+        if path == INTERFACES || ALLOWED.iter().any(|allowed| allowed.path == path) {
+            return Err(TargetError::Directory(shown()));
+        }
         let (directory, name) = path.rsplit_once('/').ok_or_else(|| TargetError::Relative(shown()))?;
         let directory = ALLOWED.iter().find(|allowed| allowed.path == directory);
         let directory = directory.ok_or_else(|| TargetError::Elsewhere(shown()))?;
@@ -74,6 +83,11 @@ impl Target {
     /// Whether it is what the agent starts with.
     pub(super) fn is_agent_conf(&self) -> bool {
         self.directory.path == "/etc/octavia" && self.name.as_str() == "amphora-agent.conf"
+    }
+
+    /// Its directory and its name there.
+    pub(super) fn place(&self) -> (&'static str, &str) {
+        (self.directory.path, self.name.as_str())
     }
 
     /// Puts the contents there, below the open directory `root`: 0600, or 0644 where others read it.
@@ -99,6 +113,20 @@ pub(super) fn descend(root: &Directory, path: &'static str, closed: bool) -> io:
         open = Some(if last && closed { above.inner_or_make(&name)? } else { above.inner_or_make_open(&name)? });
     }
     open.ok_or_else(|| io::Error::other(format!("{path}: no directory")))
+}
+
+/// Whether a file can be put there: whatever there is of the directory's path are directories, and no directory has the
+/// file's name. A symbolic link of that name would be replaced.
+pub(super) fn is_free(root: &Directory, path: &str, file: &str) -> io::Result<bool> {
+    let mut open: Option<Directory> = None;
+    for part in path.split('/').skip(1) {
+        let (above, name) = (open.as_ref().unwrap_or(root), plain(part)?);
+        match above.inner(&name)? {
+            Some(inner) => open = Some(inner),
+            None => return Ok(!above.names()?.contains(&name)), // all that follows is made
+        }
+    }
+    Ok(open.as_ref().unwrap_or(root).inner(&plain(file)?)?.is_none())
 }
 
 /// One of our own names, as a name.
@@ -135,6 +163,9 @@ mod tests {
             ("/etc/octavia/certs/a\0.pem", "file name"),
             ("/etc/octavia/certs/deep/x.pem", "only files directly in"),
             ("/etc/octavia/interfaces/eth1.json", "only files directly in"),
+            ("/etc/octavia/interfaces", "is a directory"),
+            ("/etc/octavia/certs", "is a directory"),
+            ("/etc/octavia/amphora-agent.conf.d", "is a directory"),
             ("/etc/shadow", "only files directly in"),
             ("/root/.ssh/authorized_keys", "only files directly in"),
         ] {

@@ -2,10 +2,13 @@
 //! texts of one line, and literal blocks (`|`).
 //!
 //! Written here and not taken from a library, because a drive is read by root before anything else runs: what is taken
-//! means the same to cloud-init, and everything else (anchors, tags, flow collections, folded or multi-line texts) is an
-//! error that names its line. Errors never show the text, which may be a key.
+//! has the structure it has for cloud-init, and everything else (anchors, tags, flow collections, folded or multi-line
+//! texts) is an error that names its line. Errors never show the text, which may be a key.
+//!
+//! A scalar is its text. YAML 1.1, and so cloud-init, reads some plain ones as numbers, booleans or dates (`010`, `1_000`,
+//! `yes`); nothing that is used here is one.
 
-/// A value. All texts are texts: nothing in a cloud-config of ours is a number.
+/// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     /// Nothing after the colon, `~` or `null`.
@@ -16,6 +19,8 @@ pub(super) enum Value {
     List(Vec<Value>),
     /// A mapping, in its order.
     Map(Vec<(String, Value)>),
+    /// What belongs to a key that nobody asked for: its lines as they are, less their indentation.
+    Unread(Vec<String>),
 }
 
 /// Where the text is not what is taken, and why.
@@ -38,8 +43,8 @@ struct Line<'a> {
     text: &'a str,
 }
 
-/// Reads a text that is a mapping.
-pub(super) fn parse(text: &str) -> Result<Value, YamlError> {
+/// Reads a text that is a mapping; of its keys only those that are `used`, so that the others may have all of YAML.
+pub(super) fn parse(text: &str, used: fn(&str) -> bool) -> Result<Value, YamlError> {
     let mut lines = Vec::new();
     for (number, line) in text.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
@@ -54,7 +59,7 @@ pub(super) fn parse(text: &str) -> Result<Value, YamlError> {
     if !text.is_empty() && text.ends_with('\n') {
         lines.pop(); // what follows the last break is no line
     }
-    let mut parser = Parser { lines, at: 0, ends_open: !text.ends_with('\n') };
+    let mut parser = Parser { lines, at: 0, ends_open: !text.ends_with('\n'), used };
     let value = match parser.peek()? {
         None => Value::Empty,
         Some(line) => parser.node(line, 0)?,
@@ -70,6 +75,8 @@ struct Parser<'a> {
     at: usize,
     /// The last line has no break.
     ends_open: bool,
+    /// Whether a key of the text's own mapping is read.
+    used: fn(&str) -> bool,
 }
 
 impl<'a> Parser<'a> {
@@ -112,10 +119,26 @@ impl<'a> Parser<'a> {
             if entries.iter().any(|(known, _)| known == key) {
                 return Err(self.here("a key that is there already"));
             }
-            let value = self.value(rest, indent, depth, true)?;
+            let read = depth > 0 || (self.used)(key);
+            let value = if read { self.value(rest, indent, depth, true)? } else { self.unread(rest, indent) };
             entries.push((key.to_owned(), value));
         }
         Ok(Value::Map(entries))
+    }
+
+    /// Passes over a key's value: what is indented more, and items and closing brackets that are not.
+    fn unread(&mut self, rest: &str, indent: usize) -> Value {
+        let mut lines = vec![rest.to_owned()];
+        self.at += 1;
+        while let Some(line) = self.lines.get(self.at) {
+            let belongs = line.indent > indent || item(line.text).is_some() || line.text.starts_with([']', '}']);
+            if !belongs && !line.text.is_empty() && !line.text.starts_with('#') {
+                break;
+            }
+            lines.push(line.text.to_owned());
+            self.at += 1;
+        }
+        Value::Unread(lines)
     }
 
     fn list(&mut self, indent: usize, depth: usize) -> Result<Value, YamlError> {
@@ -256,12 +279,17 @@ impl<'a> Parser<'a> {
             text.push_str(line.text);
             let says = !line.text.is_empty() || line.indent > inner;
             self.at += 1;
-            if self.at < self.lines.len() || !self.ends_open {
-                text.push('\n');
-            }
+            text.push('\n');
             if says {
                 written = text.len();
             }
+        }
+        if self.at == self.lines.len() && self.ends_open {
+            // Octavia's text ends with another key, and a person's editor ends the line.
+            return Err(YamlError {
+                line: self.at,
+                problem: "the text ends within a block, without a line break; is it cut short?",
+            });
         }
         match chomp {
             Some('+') => {}

@@ -22,6 +22,7 @@ use crate::{
     crash,
     kernel::Kernel,
     owner::Owner,
+    pulse::Pulse,
     state::{Change, Drain, Stage},
 };
 
@@ -92,9 +93,10 @@ impl Drains {
     }
 
     /// Runs as long as the agent does.
-    pub async fn run(mut self) {
+    pub async fn run(mut self, pulse: Pulse) {
         let mut commits = self.progress.generations();
         loop {
+            pulse.works();
             let held = self.held();
             if !held.is_empty() {
                 self.follow(&held);
@@ -107,6 +109,7 @@ impl Drains {
                 self.clocks.clear();
                 self.tell();
             }
+            pulse.waits();
             let active = held.values().any(|drain| drain.stage != Stage::Drained);
             let again = tokio::time::Instant::now() + if self.held_up { HELD_UP } else { LOOK };
             loop {

@@ -89,11 +89,11 @@ impl Beats {
         self.seq += 1;
         let Fitted { datagram, members_left_out, pools_left_out } = fit(message, key, DATAGRAM);
         self.note_size(datagram.len(), members_left_out, pools_left_out);
-        self.counters.store();
+        self.counters.store().await;
         let status = self.status.clone();
         let note = |controller: &Controller, sent: io::Result<()>| note_sent(&status, controller, sent);
         if !self.targets.send(&datagram, until, note).await {
-            self.counters.take_back(before);
+            self.counters.take_back(before).await;
         }
         let controllers = &config.heartbeat.controllers;
         self.lock().targets.retain(|controller, _| controllers.contains(controller));

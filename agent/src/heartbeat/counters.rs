@@ -12,13 +12,20 @@ use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::Value;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 
 use super::message::Totals;
 
 const FILE: &str = "stats_counters.json";
+/// How long a heartbeat waits for its numbers to be written.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The counters last reported.
 #[derive(Debug)]
@@ -26,6 +33,8 @@ pub(super) struct Counters {
     path: PathBuf,
     reported: BTreeMap<String, Totals>,
     stored: BTreeMap<String, Totals>,
+    /// A write that a disk holds up.
+    writing: Option<JoinHandle<io::Result<BTreeMap<String, Totals>>>>,
     /// Whether the last attempt to write failed.
     unwritable: bool,
 }
@@ -40,7 +49,7 @@ impl Counters {
             }
             BTreeMap::new()
         });
-        Self { path, reported: stored.clone(), stored, unwritable: false }
+        Self { path, reported: stored.clone(), stored, writing: None, unwritable: false }
     }
 
     /// What was added since it was last reported; from now on that is reported.
@@ -50,9 +59,9 @@ impl Counters {
     }
 
     /// Takes back what has been reported since the last [`Counters::store`]: it has not been sent.
-    pub(super) fn take_back(&mut self, before: BTreeMap<String, Totals>) {
+    pub(super) async fn take_back(&mut self, before: BTreeMap<String, Totals>) {
         self.reported = before;
-        self.store();
+        self.store().await;
     }
 
     /// What is reported now.
@@ -60,23 +69,35 @@ impl Counters {
         self.reported.clone()
     }
 
-    /// Writes them down where they have changed. A failure is logged and costs nothing but a restart's numbers.
-    pub(super) fn store(&mut self) {
-        if self.reported == self.stored {
-            return;
-        }
-        match write(&self.path, &self.reported) {
-            Ok(()) => {
-                self.stored.clone_from(&self.reported);
-                if std::mem::take(&mut self.unwritable) {
-                    tracing::info!(file = %self.path.display(), "written again");
+    /// Writes them down where they have changed. A failure is logged and costs nothing but a restart's numbers; a disk that
+    /// hangs holds no heartbeat up for longer than [`PATIENCE`].
+    pub(super) async fn store(&mut self) {
+        while self.writing.is_some() || self.reported != self.stored {
+            let (path, counters) = (self.path.clone(), self.reported.clone());
+            let write = || spawn_blocking(move || write(&path, &counters).map(|()| counters));
+            let writing = self.writing.get_or_insert_with(write);
+            let written = match timeout(PATIENCE, writing).await {
+                Ok(written) => {
+                    self.writing = None;
+                    written.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+                }
+                Err(_) => Err(io::ErrorKind::TimedOut.into()), // it is waited for again the next time
+            };
+            match written {
+                Ok(stored) => {
+                    self.stored = stored;
+                    if std::mem::take(&mut self.unwritable) {
+                        tracing::info!(file = %self.path.display(), "written again");
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.unwritable, true) {
+                        let file = self.path.display();
+                        tracing::warn!(%file, %error, "cannot be written; a restart would count twice");
+                    }
+                    return;
                 }
             }
-            Err(error) if !self.unwritable => {
-                self.unwritable = true;
-                tracing::warn!(file = %self.path.display(), %error, "cannot be written; a restart would count twice");
-            }
-            Err(_) => {} // said before
         }
     }
 }
@@ -108,12 +129,12 @@ mod tests {
         Totals { bin, bout: 7, ereq: 0, stot }
     }
 
-    #[test]
-    fn what_was_reported_is_not_reported_again_also_after_a_restart() {
+    #[tokio::test]
+    async fn what_was_reported_is_not_reported_again_also_after_a_restart() {
         let base = tempfile::tempdir().unwrap();
         let mut counters = Counters::load(base.path());
         assert_eq!(counters.report("l", totals(10, 2)), totals(10, 2));
-        counters.store();
+        counters.store().await;
         let mut counters = Counters::load(base.path());
         assert_eq!(counters.report("l", totals(15, 2)), Totals { bin: 5, ..Totals::default() });
         // haproxy was restarted: what went back counts from zero, what did not goes on, as upstream has it.
@@ -121,21 +142,21 @@ mod tests {
         assert_eq!(Counters::load(base.path()).reported["l"], totals(10, 2), "not stored");
     }
 
-    #[test]
-    fn what_could_not_be_sent_is_reported_with_the_next() {
+    #[tokio::test]
+    async fn what_could_not_be_sent_is_reported_with_the_next() {
         let base = tempfile::tempdir().unwrap();
         let mut counters = Counters::load(base.path());
         counters.report("l", totals(10, 2));
-        counters.store();
+        counters.store().await;
         let before = counters.snapshot();
         counters.report("l", totals(30, 2));
-        counters.store();
-        counters.take_back(before);
+        counters.store().await;
+        counters.take_back(before).await;
         assert_eq!(Counters::load(base.path()).report("l", totals(31, 2)).bin, 21);
     }
 
-    #[test]
-    fn octavias_file_is_read_and_a_damaged_one_is_no_obstacle() {
+    #[tokio::test]
+    async fn octavias_file_is_read_and_a_damaged_one_is_no_obstacle() {
         let base = tempfile::tempdir().unwrap();
         let file = base.path().join(FILE);
         fs::write(&file, r#"{"l": {"bin": 1, "bout": 2, "ereq": 3, "stot": 4}, "odd": null}"#).unwrap();
@@ -145,7 +166,7 @@ mod tests {
             fs::write(&file, damaged).unwrap();
             let mut counters = Counters::load(base.path());
             assert_eq!(counters.report("l", totals(9, 9)), totals(9, 9), "{damaged}");
-            counters.store();
+            counters.store().await;
             assert!(counters.reported == Counters::load(base.path()).reported);
         }
     }

@@ -108,12 +108,13 @@ pub fn own_path() -> PathBuf {
 fn deadman(arguments: &[OsString]) -> ExitCode {
     let ended = match arguments {
         [socket] => crate::deadman::watch(socket.as_ref()),
-        [] => match crate::speaker::last() {
+        // The unit's own has been told to end by systemctl, and an agent that comes back may have had it started again.
+        [] => match crate::speaker::last().filter(|socket| !crate::speaker::is_units(socket)) {
             Some(socket) => {
-                eprintln!("deadman: no agent for {} s; gobgpd is stopped", crate::deadman::GRACE.as_secs());
+                eprintln!("deadman: no agent is ready; gobgpd behind {} is stopped", socket.display());
                 crate::deadman::stop(&socket)
             }
-            None => Ok(()), // no agent has had one
+            None => Ok(()),
         },
         _ => return ExitCode::from(EX_USAGE),
     };

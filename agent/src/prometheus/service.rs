@@ -23,22 +23,32 @@ fn service() -> Service {
     }
 }
 
-/// Has it run. What the agent serves does not depend on it, so a failure is logged only.
+/// How soon it is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Has it run, unless an operator has masked its unit. What the agent serves does not depend on it, so a failure is logged
+/// only.
 pub async fn keep_running(services: Services) {
     let (service, name) = (service(), ServiceName::prometheus_proxy());
     let written = services.installed().contains(&name);
-    let shipped = services.are_systemds() && !written && shipped(name.as_str()) == Shipped::Ours;
-    let runs = async {
-        if shipped {
-            return services.start(&name).await;
+    let shipped = if services.are_systemds() && !written { shipped(name.as_str()) } else { Shipped::Not };
+    let runs = async || -> Result<(), ServiceError> {
+        match shipped {
+            Shipped::Masked => Ok(()),
+            Shipped::Not if services.install(&service).await? => services.restart(&name).await,
+            Shipped::Not | Shipped::Ours => services.start(&name).await,
         }
-        if services.install(&service).await? { services.restart(&name).await } else { services.start(&name).await }
     };
-    let started: Result<(), ServiceError> = runs.await;
-    if let Err(error) = started {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "prometheus-proxy does not run; tenants see no metrics"
-        );
+    if shipped == Shipped::Masked {
+        tracing::info!("prometheus-proxy.service is masked; tenants see no metrics");
+    }
+    let mut complained = false;
+    while let Err(error) = runs().await {
+        if !complained {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "prometheus-proxy does not run; tenants see no metrics; trying again");
+        }
+        complained = true;
+        tokio::time::sleep(AGAIN).await;
     }
 }

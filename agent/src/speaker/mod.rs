@@ -35,6 +35,7 @@ use holders::Holders;
 pub use process::{find_gobgpd, last, leave_previous};
 use record::Record;
 pub use record::Transitions;
+pub use unit::is_units;
 pub use view::{Observed, PeerView, View};
 
 use crate::{api::error::with_causes, config::Config, crash, pulse::Pulse};

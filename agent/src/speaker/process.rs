@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bgp::{Account, Flags, Program};
@@ -34,6 +34,8 @@ const UNNAMED: Account = Account { uid: 59_179, gid: 59_179 };
 const PREVIOUS: &str = "/run/amphora-agent/speaker";
 /// From exec to the socket takes 13-36 ms.
 const START: Duration = Duration::from_secs(5);
+/// How soon systemd is asked again for one that has no socket yet.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Given for a Cease to reach the peers.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -112,8 +114,16 @@ impl Process {
     }
 
     async fn start_unit(&self) -> Result<(), StartError> {
-        unit::start().await.map_err(StartError::Unit)?;
-        tokio::time::timeout(START, self.listening()).await.map_err(|_| StartError::NoSocket)?;
+        let begin = Instant::now();
+        loop {
+            unit::start().await.map_err(StartError::Unit)?;
+            // One that is ending has no socket any more and still counts as running: it is asked for again.
+            match tokio::time::timeout(AGAIN, self.listening()).await {
+                Ok(()) => break,
+                Err(_) if begin.elapsed() < START => {}
+                Err(_) => return Err(StartError::NoSocket),
+            }
+        }
         let place = &self.program.socket;
         self.program.take_over().map_err(|source| StartError::Prepare { place: place.clone(), source })?;
         tracing::info!("systemd has started gobgpd.service");

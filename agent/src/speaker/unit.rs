@@ -25,6 +25,12 @@ pub(super) fn owner(socket: &Path) -> Shipped {
     if socket == Path::new(SOCKET) { shipped(NAME) } else { Shipped::Not }
 }
 
+/// Whether `gobgpd.service` is who runs the gobgpd behind `socket`.
+#[must_use]
+pub fn is_units(socket: &Path) -> bool {
+    owner(socket) == Shipped::Ours
+}
+
 /// Has systemd start it.
 ///
 /// # Errors

@@ -2,9 +2,8 @@
 //! asks of it.
 
 use std::fs;
-use std::io::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ use crate::addresses::{CONTROLLER_HOST, Family, MANAGEMENT, amphora_host};
 use crate::error::{Error, Result, io};
 use crate::fabric::Fabric;
 use crate::heartbeats::KEY;
-use crate::octavia::environment;
+use crate::octavia;
 use crate::place::command;
 
 /// Where a controller's health manager would listen.
@@ -23,7 +22,7 @@ pub const HEALTH_MANAGER_PORT: u16 = 5555;
 const LABEL: &str = "config-2";
 
 /// What an amphora is born with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Birth<'a> {
     /// Which amphora of the fabric's addresses.
     pub index: usize,
@@ -35,6 +34,8 @@ pub struct Birth<'a> {
     pub dhcp: bool,
     /// Whether Octavia's files go in the user data (`user_data_config_drive`, deprecated).
     pub user_data: bool,
+    /// Whether the controller's `debug` is on, which it hands to its amphorae.
+    pub debug: bool,
     /// What it is on.
     pub medium: Medium,
 }
@@ -49,18 +50,12 @@ fn asked(fabric: &Fabric, birth: &Birth) -> Result<Value> {
     let asked = json!({
         "amphora_id": id, "topology": birth.topology, "server_pem": server.certificate + &server.key, "client_ca": ca,
         "controllers": [manager], "heartbeat_key": KEY, "user_data": birth.user_data,
+        "debug": birth.debug,
     });
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("octavia/boot.py");
-    let mut python = command([environment()?.join("bin/python")]);
-    python.arg("-B").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut python = python.spawn().map_err(io("start Octavia's task"))?;
-    let mut stdin = python.stdin.take().expect("asked for a pipe above");
-    stdin.write_all(asked.to_string().as_bytes()).map_err(io("ask Octavia's task"))?;
-    drop(stdin);
-    let output = python.wait_with_output().map_err(io("Octavia's task"))?;
-    serde_json::from_slice(&output.stdout).map_err(|error| Error::Parse {
+    let said = octavia::answer("boot.py", &asked)?;
+    serde_json::from_slice(&said).map_err(|error| Error::Parse {
         what: "boot.py".into(),
-        text: format!("{error}: {}", String::from_utf8_lossy(&output.stderr)),
+        text: format!("{error}: {}", String::from_utf8_lossy(&said)),
     })
 }
 
@@ -70,11 +65,7 @@ fn network(birth: &Birth) -> Value {
     let address = |ip: IpAddr| match ip {
         IpAddr::V4(_) if birth.dhcp => json!({ "type": "ipv4_dhcp" }),
         IpAddr::V4(ip) => json!({ "type": "ipv4", "ip_address": ip, "netmask": MANAGEMENT.v4.netmask(), "routes": [] }),
-        // As Nova's netutils write it: the length goes with the address.
-        IpAddr::V6(ip) => json!({
-            "type": "ipv6", "ip_address": format!("{ip}/{}", MANAGEMENT.v6.prefix_len()),
-            "netmask": MANAGEMENT.v6.netmask(), "routes": [],
-        }),
+        IpAddr::V6(ip) => json!({ "type": "ipv6", "ip_address": ip, "netmask": MANAGEMENT.v6.netmask(), "routes": [] }),
     };
     let networks: Vec<Value> = [Family::V4, Family::V6]
         .into_iter()
@@ -90,7 +81,9 @@ fn network(birth: &Birth) -> Value {
         .collect();
     json!({
         "links": [{
-            "id": "tap0", "vif_id": "7b1f7b2c-0000-4000-8000-00000000000b", "type": "bridge", "mtu": 1500,
+            "id": "tap0", "vif_id": "7b1f7b2c-0000-4000-8000-00000000000b", "type": "bridge",
+            // Where a subnet has DHCP its server names it (netutils.py, _get_link_mtu).
+            "mtu": (!birth.dhcp).then_some(1500),
             "ethernet_mac_address": management_mac(birth.index),
         }],
         "networks": networks,

@@ -7,10 +7,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
 use crate::error::{Error, Result, io};
 use crate::node::Node;
 
-/// How often what was asked is asked once more while nobody is there yet.
+/// How long it may take to say that it is there.
 const AGAIN: Duration = Duration::from_secs(3);
 
 /// Reads lines of an id and a command in base64; answers `=`, the id, and in base64 what the command said and its status.
@@ -37,7 +40,7 @@ const DROP_IN: &str = "[Unit]\nWants=lab-shell.service\n";
 /// The words that make QEMU hand the unit over.
 pub(super) fn credentials() -> Vec<String> {
     let credential = |name: &str, text: &str| {
-        format!("type=11,value=io.systemd.credential.binary:{name}={}", base64(text.as_bytes()))
+        format!("type=11,value=io.systemd.credential.binary:{name}={}", BASE64_STANDARD.encode(text))
     };
     vec![
         "-smbios".into(),
@@ -79,22 +82,23 @@ impl Shell {
         })
     }
 
-    /// Waits until the shell is there.
-    pub fn wait(&mut self, within: Duration) -> Result<()> {
-        let deadline = Instant::now() + within;
-        loop {
-            // While nobody has opened the port what is written may be lost, so it is asked again.
-            match self.ask("true", AGAIN) {
-                Err(Error::Deadline { .. }) if Instant::now() < deadline => {}
-                other => return other.map(drop),
-            }
+    /// Whether it is there: it takes up to three seconds to say no. While nobody has opened the port what is written may be
+    /// lost, so it is to be asked again.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when the machine is off.
+    pub fn is_there(&mut self) -> Result<bool> {
+        match self.ask("true", AGAIN) {
+            Ok(_) => Ok(true),
+            Err(Error::Deadline { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
     fn ask(&mut self, command: &str, within: Duration) -> Result<(String, String)> {
         self.asked += 1;
         let (line, mark) =
-            (format!("\n{} {}\n", self.asked, base64(command.as_bytes())), format!("\n={} ", self.asked));
+            (format!("\n{} {}\n", self.asked, BASE64_STANDARD.encode(command)), format!("\n={} ", self.asked));
         self.socket.write_all(line.as_bytes()).map_err(io("ask the shell"))?;
         let (start, mut said) = (Instant::now(), Vec::new());
         loop {
@@ -107,7 +111,11 @@ impl Shell {
             }
             let text = String::from_utf8_lossy(&said);
             if let Some((answer, _)) = text.split_once(&mark).and_then(|(_, rest)| rest.split_once('\n')) {
-                let answer = String::from_utf8_lossy(&unbase64(answer.trim())).into_owned();
+                let answer = BASE64_STANDARD.decode(answer.trim()).map_err(|error| Error::Parse {
+                    what: format!("the shell's answer to `{command}`"),
+                    text: format!("{error}: {answer}"),
+                })?;
+                let answer = String::from_utf8_lossy(&answer).into_owned();
                 let (said, status) = answer.rsplit_once(' ').unwrap_or(("", &answer));
                 return Ok((said.trim_end().to_owned(), status.to_owned()));
             }
@@ -115,49 +123,6 @@ impl Shell {
                 let what = format!("the shell answers `{command}`");
                 return Err(Error::Deadline { what, within, last: text.into_owned() });
             }
-        }
-    }
-}
-
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - three.len()));
-        for digit in 0..4 {
-            let index = usize::try_from((bits >> (18 - 6 * digit)) & 63).expect("six bits");
-            text.push(if digit <= three.len() { DIGITS[index].into() } else { '=' });
-        }
-    }
-    text
-}
-
-/// The reverse. What is no digit ends it.
-fn unbase64(text: &str) -> Vec<u8> {
-    let digits: Vec<u32> = text
-        .bytes()
-        .map_while(|byte| DIGITS.iter().position(|digit| *digit == byte))
-        .map(|value| u32::try_from(value).expect("six bits"))
-        .collect();
-    let mut bytes = Vec::new();
-    for four in digits.chunks(4) {
-        let bits = four.iter().fold(0, |bits, value| (bits << 6) | value) << (6 * (4 - four.len()));
-        bytes.extend(&bits.to_be_bytes()[1..four.len()]);
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc_both_ways() {
-        // RFC 4648 section 10.
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!((base64(plain.as_bytes()), unbase64(coded)), (coded.to_owned(), plain.as_bytes().to_vec()));
         }
     }
 }

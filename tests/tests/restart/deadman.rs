@@ -78,3 +78,20 @@ fn a_hung_speaker_without_an_agent_is_killed() {
     assert!(took >= GRACE && took < GRACE + Duration::from_secs(15), "{took:?}");
     lab.wait_withdrawn();
 }
+
+#[test]
+fn an_agent_that_cannot_serve_announces_nothing() {
+    let lab = Lab::new("deadman-taken", TorKind::Bird, true);
+    let amphora = lab.amphora();
+    amphora.kill_agent().unwrap();
+    assert_eq!(amphora.kill_program("gobgpd", Signal::SIGTERM).unwrap(), 1);
+    lab.wait_withdrawn();
+    // As a Python agent that was left running has it.
+    let taken = amphora.node().within(|| std::net::TcpListener::bind("[::]:9443")).unwrap().unwrap();
+    let agent = amphora.start_agent(&[]).unwrap();
+    let log = || std::fs::read_to_string(agent.log()).unwrap();
+    wait_for("the agent's end", PATIENCE, || if agent.is_running() { Err("it runs") } else { Ok(()) }).unwrap();
+    assert!(log().contains("the API cannot listen on"), "{}", log());
+    assert_eq!(amphora.pids("gobgpd").unwrap(), [0; 0]);
+    drop(taken);
+}

@@ -121,6 +121,7 @@ fn after_a_reboot_without_its_keys_a_load_balancer_says_so_and_the_others_serve(
     wait_for("haproxy is given up", PATIENCE, given_up).unwrap();
     let haproxies = site.amphora().pids("haproxy").unwrap();
     assert!(why(&mut api).contains("its TLS files are gone"));
+    std::thread::sleep(Duration::from_secs(1)); // ten times the delay after which one is tried again
     assert_eq!(site.amphora().pids("haproxy").unwrap(), haproxies);
     assert!(site.amphora().agent().unwrap().is_running());
 

@@ -2,6 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// All of it.
+fn parse(text: &str) -> Result<Value, YamlError> {
+    super::parse(text, |_| true)
+}
+
 fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
@@ -46,7 +51,6 @@ fn literal_blocks_keep_what_is_in_them() {
         ("k: |\n\n  # no comment\n  -----BEGIN: x\n# comment\nl: x", "\n# no comment\n-----BEGIN: x\n"),
         ("k: |  # comment\n  \n  \nl: x", ""),
         ("k: |\nl: x", ""),
-        ("k: |\n  a", "a"),
         ("k: |\n  a\n", "a\n"),
         ("k: |\n  a\n    \nl: x", "a\n  \n"),
     ] {
@@ -82,12 +86,33 @@ fn what_is_not_taken_is_named_with_its_line() {
         ("a: b\u{7}", 1, "control"),
         ("a: b\u{2028}c", 1, "control"),
         ("- a\nb: c", 2, "less"),
+        ("k: |\n  a", 2, "cut short"),
+        ("k: |\n  a\n ", 3, "cut short"),
+        ("k: |", 1, "cut short"),
     ] {
         let error = parse(yaml).unwrap_err();
         assert!(error.line == line && error.problem.contains(problem), "{yaml:?}: {error}");
     }
     assert!(parse(&(0..40).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<Vec<_>>().concat()).is_err());
     assert!(parse(&"- ".repeat(4000)).is_err());
+}
+
+/// cloud-init knows more keys than are used here, and their values are not for this parser to judge.
+#[test]
+fn what_is_not_used_may_have_all_of_yaml() {
+    let yaml = "ssh_authorized_keys: [a,\n  b\n]\nruncmd:\n# c\n- [ls, -l]\n-   x\n\nx: &y >\n  a: b\n\tc\nused: z";
+    let unread = |lines: &[&str]| Value::Unread(lines.iter().map(|line| (*line).to_owned()).collect());
+    let expected = map(&[
+        ("ssh_authorized_keys", unread(&["[a,", "b", "]"])),
+        ("runcmd", unread(&["", "# c", "- [ls, -l]", "-   x", ""])),
+        ("x", unread(&["&y >", "a: b"])),
+        ("used", text("z")),
+    ]);
+    let used = |key: &str| key == "used";
+    assert_eq!(super::parse(&yaml.replace("\n\tc", ""), used), Ok(expected));
+    assert!(super::parse(yaml, used).unwrap_err().problem.contains("tab"), "no part of a block");
+    assert!(super::parse("a: [b]\nused: [c]", used).unwrap_err().problem.contains("brackets"));
+    assert!(super::parse("runcmd:\n- x\ntimez", used).is_err(), "cut short");
 }
 
 /// As Octavia's `user_data_config_drive.template` writes a file: jinja2's `indent(8)` leaves empty lines empty.

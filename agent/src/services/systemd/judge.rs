@@ -99,6 +99,13 @@ struct Line {
     result: Option<String>,
 }
 
+impl Line {
+    /// The run it is about.
+    fn invocation(&self) -> Option<&String> {
+        self.about.as_ref().or(self.of.as_ref())
+    }
+}
+
 /// Reads what a service and systemd have said of it since a time. Nothing, where there is no journal.
 pub(super) async fn verdict(name: &ServiceName, since: SystemTime) -> Verdict {
     let unit = format!("{name}.service");
@@ -126,13 +133,17 @@ async fn journalctl(arguments: &[&str]) -> std::io::Result<String> {
 fn judge(lines: &str, unit: &str, since: SystemTime) -> Verdict {
     let since = since.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros());
     let lines = lines.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let lines = lines.filter(|line| line.at.parse::<u128>().is_ok_and(|at| at >= since));
-    // systemd may have started it again already.
-    let mut first = None;
+    let (before, lines): (Vec<_>, Vec<_>) = lines.partition(|line| line.at.parse::<u128>().is_ok_and(|at| at < since));
+    // The first run that ended, of those that began since then (systemd may have started another already); at a reload the
+    // one there was.
+    let is_new = |line: &&Line| before.iter().all(|old| old.invocation() != line.invocation());
+    let has_ended = |line: &&Line| line.exit_code.is_some() || line.result.is_some();
+    let ended_run = lines.iter().filter(is_new).find(has_ended).or_else(|| lines.iter().find(has_ended));
+    let run = ended_run.or(lines.first()).and_then(|line| line.invocation().cloned());
     let (mut verdict, mut words, mut ended) = (Verdict::default(), String::new(), None);
     for line in lines {
-        let invocation = line.about.or(line.of);
-        if *first.get_or_insert_with(|| invocation.clone()) != invocation {
+        // journald does not know of every line whose it is.
+        if line.invocation().is_some_and(|invocation| run.as_ref() != Some(invocation)) {
             continue;
         }
         if line.unit.as_deref() == Some(unit) {

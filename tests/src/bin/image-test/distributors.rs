@@ -5,36 +5,37 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use lab::addresses::FRONTEND;
 use lab::heartbeats::{KEY, Receiver};
+use lab::vm::Machine;
+use lab::vm::drive::Birth;
 use lab::vm::drive::HEALTH_MANAGER_PORT;
-use lab::vm::{Machine, Medium};
-use lab::{Dual, Family, Result, Vm, addresses};
-use serde_json::json;
+use lab::{Controller, Dual, Family, Result, Vm, addresses};
+use serde_json::{Value, json};
 
-use crate::evidence::booted;
+use crate::evidence::{COMMAND_TIME, booted};
+use crate::ports::{self, Expected};
+use crate::reboots::SILENT;
 use crate::report::{Report, check};
-use crate::site::{Kind, PATIENCE, Site, controller_address, now};
+use crate::site::{BIRTH, FAMILIES, Kind, PATIENCE, PROMPT, Site, controller_address, does};
 
 /// Beside those of the two amphorae.
 const FIRST: usize = 4;
 
 const fn kind(number: usize) -> Kind<'static> {
     Kind {
-        index: FIRST + number,
         machine: if number == 0 { Machine::Q35 } else { Machine::Pc },
-        medium: Medium::Iso9660,
-        dhcp: number == 0,
-        user_data: false,
-        topology: "SINGLE",
         distributor: "role = distributor\n",
+        birth: Birth { index: FIRST + number, dhcp: number == 0, ..BIRTH },
     }
 }
 
 pub(crate) fn run(report: &mut Report, image: &Path) -> Result<()> {
     let site = Site::new("image-distributors", 2)?;
-    let on = now();
-    let mut vms = [site.boot(image, &kind(0))?, site.boot(image, &kind(1))?];
-    let outcome = announce(report, &site, &mut vms, on);
+    let mut controller = site.controller()?;
+    let on = Instant::now();
+    let mut vms = site.boot_all(image, &[kind(0), kind(1)])?;
+    let outcome = announce(report, &site, &mut vms, on).and_then(|()| told(report, &site, &mut controller, &mut vms));
     site.explain(&mut vms, outcome)
 }
 
@@ -48,39 +49,86 @@ fn announce(report: &mut Report, site: &Site, vms: &mut [Vm; 2], on: Instant) ->
         site.wait_session(report, vm)?;
     }
     let amphorae = &site.fabric.amphorae;
-    let hop = |n: usize| amphorae[n].frontend(Family::V4);
-    let register = |n: usize, amphora: usize, vip: IpAddr| {
-        vms[n].api(&site.fabric)?.register(amphorae[amphora].id(), vip, hop(amphora), None)?.success()
+    let hop = |n: usize, family| amphorae[n].frontend(family);
+    let register = |n: usize, amphora: usize, vip: Dual| {
+        FAMILIES.into_iter().try_for_each(|family| {
+            let (vip, hop) = (vip.of(family), hop(amphora, family));
+            vms[n].api(&site.fabric)?.register(amphorae[amphora].id(), vip, hop, None)?.success().map(drop)
+        })
     };
-    let call = now();
-    register(0, 0, shared.v4.into())?;
-    register(1, 1, shared.v4.into())?;
-    site.wait_routes(report, shared.v4.into(), &[hop(0), hop(1)], PATIENCE)?;
+    let routed = |report: &Report, vip: Dual, by: &[usize], within| {
+        FAMILIES.into_iter().try_for_each(|family| {
+            let hops: Vec<IpAddr> = by.iter().map(|n| hop(*n, family)).collect();
+            site.wait_routes(report, vip.of(family), &hops, within)
+        })
+    };
+    let served = |report: &mut Report, vip: Dual, count, by| {
+        FAMILIES.into_iter().try_for_each(|family| {
+            let to = SocketAddr::new(vip.of(family), 80);
+            let split = site.wait_served(report, to, count, by)?;
+            report.figure(&format!("{count} requests to {}", to.ip()), split);
+            Ok(())
+        })
+    };
+    let call = Instant::now();
+    register(0, 0, shared)?;
+    register(1, 1, shared)?;
+    routed(report, shared, &[0, 1], PROMPT)?;
     report.took("two distributors, one VIP: two next hops in the ToR", call);
-    let split = site.wait_served(report, SocketAddr::new(shared.v4.into(), 80), 200, 2)?;
-    report.figure("200 requests to it", split);
+    served(report, shared, 200, 2)?;
 
     // What one speaker has for a VIP is one next hop: the second is refused.
-    let refused = vms[0].api(&site.fabric)?.register(amphorae[1].id(), shared.v4.into(), hop(1), None)?;
+    let mut api = vms[0].api(&site.fabric)?;
+    let refused = api.register(amphorae[1].id(), shared.v4.into(), hop(1, Family::V4), None)?;
     check(refused.status == 409, "a second next hop at one distributor is refused", refused.text())?;
-    let call = now();
-    register(0, 1, other.v4.into())?;
-    site.wait_routes(report, other.v4.into(), &[hop(1)], PATIENCE)?;
-    site.wait_routes(report, shared.v4.into(), &[hop(0), hop(1)], PATIENCE)?;
+    let call = Instant::now();
+    register(0, 1, other)?;
+    routed(report, other, &[1], PROMPT)?;
+    routed(report, shared, &[0, 1], PROMPT)?;
     report.took("one distributor, another VIP: in the ToR", call);
-    let split = site.wait_served(report, SocketAddr::new(other.v4.into(), 80), 50, 1)?;
-    report.figure("50 requests to it", split);
+    served(report, other, 50, 1)?;
     behaves(report, site, vms, &heartbeats)?;
 
-    vms[0].api(&site.fabric)?.unregister(amphorae[0].id(), "")?.success()?;
-    site.wait_routes(report, shared.v4.into(), &[hop(1)], PATIENCE)?;
+    api.unregister(amphorae[0].id(), "")?.success()?;
+    routed(report, shared, &[1], PROMPT)?;
     report.figure("one is unregistered", "one next hop is left");
-    let reset = now();
+    let reset = Instant::now();
     vms[1].reset()?;
+    routed(report, shared, &[], SILENT)?;
+    report.took("a distributor is reset: its routes are gone", reset);
     site.wait_api(report, &vms[1])?;
     site.wait_session(report, &vms[1])?;
-    site.wait_routes(report, shared.v4.into(), &[hop(1)], PATIENCE)?;
-    report.took("a distributor is reset: announces again, without a call", reset);
+    routed(report, shared, &[1], PATIENCE)?;
+    report.took("announces again, without a call", reset);
+    Ok(())
+}
+
+/// What a controller tells a distributor, by its own driver: another certificate, another configuration. Then its ports.
+fn told(report: &mut Report, site: &Site, controller: &mut Controller, vms: &mut [Vm; 2]) -> Result<()> {
+    for (number, vm) in vms.iter_mut().enumerate() {
+        let amphora = json!({ "id": vm.id(), "lb_network_ip": vm.management(Family::V4) });
+        let call = |controller: &mut Controller, method: &str, arguments: Value| {
+            let asked = json!({ "who": "driver", "amphora": amphora, "method": method, "arguments": arguments });
+            does(report, controller, "call", asked)
+        };
+        call(controller, "get_info", json!({}))?;
+        let file = |vm: &mut Vm, path: &str| vm.shell().run(&format!("cat {path}"), COMMAND_TIME);
+        let (certificate, config) = ("/etc/octavia/certs/server.pem", "/etc/octavia/amphora-agent.conf");
+        let text = file(vm, config)?.replace("heartbeat_interval = 10", "heartbeat_interval = 7") + "\n";
+        check(text.contains("heartbeat_interval = 7"), "a configuration that differs", &text)?;
+        call(controller, "update_amphora_agent_config", json!({ "agent_config": text }))?;
+        check(file(vm, config)? == text.trim_end(), "the configuration that was sent", number)?;
+        let pem = does(report, controller, "issue", json!({ "name": vm.id() }))?;
+        let pem = pem.as_str().unwrap_or_default();
+        call(controller, "upload_cert_amp", json!({ "pem": { "bytes": pem } }))?;
+        call(controller, "get_info", json!({}))?;
+        check(file(vm, certificate)? == pem.trim_end(), "the certificate that was sent", number)?;
+        vm.api(&site.fabric)?.get("/1.0/info")?.success()?;
+        let root = if kind(number).birth.dhcp { ports::ROOT_WITH_DHCP } else { ports::ROOT };
+        let expected = Expected { index: FIRST + number, root, ..Expected::NOTHING };
+        ports::scan(report, site, vm, &expected)?;
+    }
+    report.figure("certificate and configuration by the controller's driver", "taken and in use");
     Ok(())
 }
 
@@ -91,12 +139,15 @@ fn serve(site: &Site, shared: Dual, other: Dual) -> Result<()> {
         amphora.start_agent(&[])?;
         let (mut api, _) = amphora.wait_api(Duration::from_mins(1))?;
         let mut body = amphora.plug_body(shared);
-        let more = json!({
-            "ip_address": other.v4, "subnet_cidr": body["subnet_cidr"], "gateway": body["gateway"], "host_routes": [],
-        });
-        body["additional_vips"].as_array_mut().expect("it is a list").push(more);
+        for family in FAMILIES {
+            let more = json!({
+                "ip_address": other.of(family), "subnet_cidr": FRONTEND.of(family),
+                "gateway": FRONTEND.host(addresses::tor_host(0)).of(family), "host_routes": [],
+            });
+            body["additional_vips"].as_array_mut().expect("it is a list").push(more);
+        }
         api.plug_vip(shared.v4.into(), &body)?.success()?;
-        amphora.start_haproxy(&[shared.v4.into(), other.v4.into()], 80)?;
+        amphora.start_haproxy(&FAMILIES.map(|family| [shared.of(family), other.of(family)]).concat(), 80)?;
     }
     Ok(())
 }

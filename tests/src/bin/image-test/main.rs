@@ -4,8 +4,8 @@
 //!
 //! As root. It says what it waits for, ends with a table of figures, and shows the ends of the machines' consoles when it
 //! fails. Never more than two machines run at a time, and none of them needs KVM (`IMAGE_TEST_ACCEL` names another
-//! accelerator than `tcg,thread=multi`). It gives up after half an hour, or `IMAGE_TEST_MINUTES`. Times are those of an
-//! emulated machine: none is a promise.
+//! accelerator than `tcg,thread=multi`). It gives up after half an hour, or `IMAGE_TEST_MINUTES`; what is under way then has
+//! a minute to end. Times are those of an emulated machine: none is a promise.
 #![allow(clippy::doc_markdown, reason = "ToR is a word here, not code")]
 
 mod boot;
@@ -15,6 +15,7 @@ mod gone;
 mod pair;
 mod ports;
 mod reboots;
+mod remembers;
 mod report;
 mod secrets;
 mod serve;
@@ -31,7 +32,7 @@ use report::Report;
 
 const USAGE: &str = "usage: image-test [--image FILE] [SCENARIO...]";
 
-/// Half an hour, on two cores that have nothing else to do.
+/// It takes a third of that on two cores that have nothing else to do.
 const MINUTES: u64 = 30;
 
 /// A scenario makes a fabric and its machines, and ends them.
@@ -42,17 +43,21 @@ const SCENARIOS: [(&str, Scenario); 4] =
     [("single", serve::run), ("pair", pair::run), ("distributors", distributors::run), ("boot", boot::run)];
 
 fn main() -> ExitCode {
-    let (image, scenarios) = match arguments(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
+    let asked = limit().and_then(|limit| Ok((limit, arguments(std::env::args().skip(1))?)));
+    let (limit, (image, scenarios)) = match asked {
+        Ok(asked) => asked,
         Err(problem) => {
             eprintln!("{problem}\n{USAGE}");
             return ExitCode::from(64);
         }
     };
-    let minutes = std::env::var("IMAGE_TEST_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(MINUTES);
-    let mut report = Report::new(Duration::from_mins(minutes));
+    let mut report = Report::new(limit);
     let mut failed: Vec<String> = Vec::new();
     for (name, scenario) in scenarios {
+        if report.left(limit).is_err() {
+            failed.push(format!("{name}, not begun"));
+            continue;
+        }
         report.scenario(name);
         if let Err(error) = scenario(&mut report, &image) {
             eprintln!("{name} failed: {}", chain(&error));
@@ -67,6 +72,20 @@ fn main() -> ExitCode {
     }
     println!("image-test: FAILED: {}", failed.join("; "));
     ExitCode::FAILURE
+}
+
+/// How long all of it may take.
+fn limit() -> Result<Duration> {
+    let minutes = match std::env::var("IMAGE_TEST_MINUTES") {
+        Err(std::env::VarError::NotPresent) => MINUTES,
+        Err(error) => return Err(Error::Missing(format!("IMAGE_TEST_MINUTES: {error}"))),
+        Ok(text) => text
+            .parse()
+            .ok()
+            .filter(|minutes| (1..=24 * 60).contains(minutes))
+            .ok_or_else(|| Error::Missing(format!("IMAGE_TEST_MINUTES={text}: a number of minutes, 1 to 1440")))?,
+    };
+    Ok(Duration::from_mins(minutes))
 }
 
 fn arguments(mut words: impl Iterator<Item = String>) -> Result<(PathBuf, Vec<(&'static str, Scenario)>)> {

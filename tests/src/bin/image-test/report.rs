@@ -60,6 +60,29 @@ impl Report {
         &self.faults
     }
 
+    /// The time there is left for something that may take `most`, before the whole test gives up.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] when there is none.
+    pub(crate) fn left(&self, most: Duration) -> Result<Duration> {
+        let left = self.limit.saturating_sub(self.elapsed());
+        if left.is_zero() {
+            let (what, last) = ("the whole test".to_owned(), format!("{} was under way", self.scenario));
+            return Err(Error::Deadline { what, within: self.limit, last });
+        }
+        Ok(left.min(most))
+    }
+
+    /// As [`Report::took`], where it must not have taken longer than `most`.
+    ///
+    /// # Errors
+    /// [`Error::Wrong`] when it has.
+    pub(crate) fn took_at_most(&mut self, what: &str, since: Instant, most: Duration) -> Result<()> {
+        let took = since.elapsed();
+        self.took(what, since);
+        check(took <= most, &format!("{what}: within {most:?}"), format!("{took:?}"))
+    }
+
     /// The time that `since` is ago, as a figure.
     pub(crate) fn took(&mut self, what: &str, since: Instant) {
         self.figure(what, format!("{:.1} s", since.elapsed().as_secs_f64()));
@@ -110,7 +133,7 @@ impl Report {
 
 /// An error for what should be so and is not.
 pub(crate) fn wrong(what: &str, found: impl Display) -> Error {
-    Error::Parse { what: what.into(), text: found.to_string() }
+    Error::Wrong { what: what.into(), found: found.to_string() }
 }
 
 /// Fails where `holds` is not so.

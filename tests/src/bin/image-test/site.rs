@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use lab::addresses::{ANYCAST, CONTROLLER_HOST, FRONTEND, MANAGEMENT, amphora_host, tor_host};
@@ -11,7 +11,7 @@ use lab::error::chain;
 use lab::net::{Segment, up};
 use lab::vm::drive::{self, Birth};
 use lab::vm::{Boot, Machine, Medium, management_mac};
-use lab::{Dual, Fabric, Family, Node, Options, Result, Tor, TorKind, Vm, command, traffic};
+use lab::{Controller, Dual, Fabric, Family, Node, Options, Result, Tor, TorKind, Vm, command, traffic};
 use serde_json::{Value, json};
 
 use crate::evidence::COMMAND_TIME;
@@ -21,6 +21,11 @@ use crate::report::Report;
 pub(crate) const BOOT_TIME: Duration = Duration::from_mins(10);
 /// A ceiling for whatever else is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
+/// A ceiling for what the controller is asked at a time: patient, it tries for ten minutes.
+const CALLS: Duration = Duration::from_mins(11);
+/// How long a word to the ToR may take to be a route or none in its kernel: many times what is seen, and well below what
+/// silence takes, the hold time.
+pub(crate) const PROMPT: Duration = Duration::from_secs(10);
 /// The ToR's secret.
 pub(crate) const MD5: &str = "image-test-md5-secret";
 pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -43,15 +48,23 @@ pub(crate) struct Site {
 /// How one machine of the image differs from the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind<'a> {
-    pub(crate) index: usize,
     pub(crate) machine: Machine,
-    pub(crate) medium: Medium,
-    pub(crate) dhcp: bool,
-    pub(crate) user_data: bool,
-    pub(crate) topology: &'a str,
     /// `[distributor]`, without what all have.
     pub(crate) distributor: &'a str,
+    /// The rest; its `sections` are made of the above.
+    pub(crate) birth: Birth<'a>,
 }
+
+/// The first machine of most scenarios: its address written down, on a CD.
+pub(crate) const BIRTH: Birth = Birth {
+    index: 0,
+    topology: "SINGLE",
+    sections: "",
+    dhcp: false,
+    user_data: false,
+    debug: false,
+    medium: Medium::Iso9660,
+};
 
 impl Site {
     /// With that many amphorae that are namespaces, and two members.
@@ -86,22 +99,35 @@ impl Site {
             FRONTEND.v6,
             self.tor().peer_section(Family::V4),
         );
-        let drive = drive::make(
-            &self.fabric,
-            &Birth {
-                index: kind.index,
-                topology: kind.topology,
-                sections: &sections,
-                dhcp: kind.dhcp,
-                user_data: kind.user_data,
-                medium: kind.medium,
-            },
-        )?;
-        if kind.dhcp {
-            self.offer(kind.index)?;
+        let birth = Birth { sections: &sections, ..kind.birth };
+        let drive = drive::make(&self.fabric, &birth)?;
+        if birth.dhcp {
+            self.offer(birth.index)?;
         }
-        let boot = Boot { image, machine: kind.machine, medium: kind.medium, drive: &drive, index: kind.index };
+        let boot = Boot { image, machine: kind.machine, medium: birth.medium, drive: &drive, index: birth.index };
         Vm::boot(&self.fabric, &boot)
+    }
+
+    /// Powers machines on, and shows the others' consoles when one of them does not come on.
+    pub(crate) fn boot_all<const N: usize>(&self, image: &Path, kinds: &[Kind; N]) -> Result<[Vm; N]> {
+        let mut vms = Vec::with_capacity(N);
+        for kind in kinds {
+            match self.boot(image, kind) {
+                Ok(vm) => vms.push(vm),
+                Err(error) => return self.explain(&mut vms, Err(error)),
+            }
+        }
+        Ok(vms.try_into().expect("one for each kind"))
+    }
+
+    /// The controller, as patient as it is by default.
+    pub(crate) fn controller(&self) -> Result<Controller> {
+        let start = || {
+            let mut controller = Controller::start(&self.fabric)?;
+            controller.does("be_patient", json!({}))?;
+            Ok(controller)
+        };
+        self.explain(&mut [], start())
     }
 
     /// A DHCP server that knows this machine, as Neutron's would.
@@ -169,11 +195,13 @@ impl Site {
         })
     }
 
-    /// Plugs a machine's front-end and member NICs in, as Octavia has Nova do it before it makes its calls.
+    /// Plugs a machine's members' and front-end NICs in, as Octavia has Nova do it before it makes its calls. In the other
+    /// order than the agent is told of them: after a reboot the kernel calls each what the other is called in the
+    /// load balancer's namespace.
     pub(crate) fn attach(&self, vm: &mut Vm, index: usize) -> Result<()> {
+        vm.plug(&self.members, &member_mac(index))?;
         let mac = vm.frontend_mac();
-        vm.plug(&self.fabric.frontend, &mac)?;
-        vm.plug(&self.members, &member_mac(index))
+        vm.plug(&self.fabric.frontend, &mac)
     }
 
     /// An amphora as `tests/octavia/models.py` takes it.
@@ -183,7 +211,7 @@ impl Site {
             "mac_address": vm.frontend_mac(), "priority": priority,
             "member_port": {
                 "mac_address": member_mac(index),
-                "fixed_ips": [{ "ip_address": format!("10.9.0.{}", 11 + index), "cidr": MEMBER_NETWORK, "gateway_ip": null }],
+                "fixed_ips": [{ "ip_address": member_side(index), "cidr": MEMBER_NETWORK, "gateway_ip": null }],
             },
         })
     }
@@ -253,6 +281,11 @@ pub(crate) fn member_mac(index: usize) -> String {
     format!("fa:16:3e:00:09:{index:02x}")
 }
 
+/// A machine's own address on the members' network.
+pub(crate) fn member_side(index: usize) -> String {
+    format!("10.9.0.{}", 11 + index)
+}
+
 pub(crate) fn member_address(number: usize) -> String {
     format!("10.9.0.{}", 101 + number)
 }
@@ -280,7 +313,8 @@ pub(crate) fn controller_address() -> IpAddr {
     MANAGEMENT.host(CONTROLLER_HOST).v4.into()
 }
 
-/// Since when something has been waited for.
-pub(crate) fn now() -> Instant {
-    Instant::now()
+/// Has the controller do something, in the time that it and the whole test have.
+pub(crate) fn does(report: &Report, controller: &mut Controller, what: &str, arguments: Value) -> Result<Value> {
+    controller.set_patience(report.left(CALLS)?)?;
+    controller.does(what, arguments)
 }

@@ -27,6 +27,18 @@ fn the_words_are_those_of_the_run_that_failed() {
 }
 
 #[test]
+fn the_end_of_the_run_before_is_not_the_one_asked_for() {
+    let line = |fields: &str| format!("{{\"__REALTIME_TIMESTAMP\":\"1000000\",{fields}}}\n");
+    let over = line(r#""_SYSTEMD_UNIT":"init.scope","INVOCATION_ID":"old","UNIT_RESULT":"signal","MESSAGE":"Stopped""#);
+    let nobodys = line(r#""_SYSTEMD_UNIT":"a.service","MESSAGE":"whose?""#);
+    let verdict = verdict_of(&JOURNAL.replacen("not json\n", &(over.clone() + &nobodys), 1));
+    assert_eq!(verdict.text, "whose?\nno licence\nhi\u{fffd} (exit status: 3)");
+    // At a reload there is no other.
+    let reload = JOURNAL.replace("\"x\"", "\"old\"");
+    assert_eq!(verdict_of(&reload).text, "no licence\nhi\u{fffd} (exit status: 3)");
+}
+
+#[test]
 fn long_words_are_cut_at_a_letter() {
     let long = JOURNAL.replace("no licence", &"\u{fc}".repeat(5000));
     assert!(verdict_of(&long).text.len() < TAIL + 40);
