@@ -27,6 +27,8 @@ const DATAGRAMS: &[u16] = &[53, 68, 123, 161, 443, 514, 546, 5353];
 /// How many connections are tried at a time, and how long one may take.
 const AT_A_TIME: usize = 48;
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a port that is expected to say nothing is waited for.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How long one address may take.
 const LONGEST: Duration = Duration::from_mins(5);
 /// How often a datagram is sent again that nobody has refused yet.
@@ -206,7 +208,7 @@ fn answering(from: &Place, to: IpAddr) -> Result<BTreeSet<u16>> {
             for port in PROBED {
                 let open = &open;
                 scope.spawn(move || {
-                    if TcpStream::connect_timeout(&SocketAddr::new(to, *port), PATIENCE).is_ok() {
+                    if TcpStream::connect_timeout(&SocketAddr::new(to, *port), SILENCE).is_ok() {
                         open.lock().expect("nobody panics with it").insert(*port);
                     }
                 });
