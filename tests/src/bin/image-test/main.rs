@@ -32,7 +32,7 @@ use report::Report;
 
 const USAGE: &str = "usage: image-test [--image FILE] [SCENARIO...]";
 
-/// It takes a third of that on two cores that have nothing else to do.
+/// It takes half of that on two cores that have nothing else to do.
 const MINUTES: u64 = 30;
 
 /// A scenario makes a fabric and its machines, and ends them.

@@ -40,7 +40,7 @@ const SYSCTLS: &[(&str, &str)] = &[
 /// What is the same before and after: addresses without their lifetimes, by NIC and MAC, and every rule and route of ours.
 fn state(vm: &mut Vm) -> Result<String> {
     let command = format!(
-        "hostname; for family in -4 -6; do {INSIDE}ip $family -o addr show scope global | awk '{{ print $2, $4 }}' | sort; \
+        "hostname; for family in -4 -6; do {INSIDE}ip $family -o addr show | awk '{{ print $2, $4 }}' | sort; \
          {INSIDE}ip $family rule; {INSIDE}ip $family route show table 1; {INSIDE}ip $family route show proto 79; done; \
          {INSIDE}ip -o link | sed -E 's/^[0-9]+: ([^:@]*).*link[^ ]* ([0-9a-f:]+).*/\\1 \\2/' | sort; \
          {INSIDE}nft list tables"
