@@ -60,8 +60,9 @@ fn main() -> ExitCode {
         }
         report.scenario(name);
         if let Err(error) = scenario(&mut report, &image) {
-            eprintln!("{name} failed: {}", chain(&error));
-            failed.push(name.to_owned());
+            let reason = format!("{name}: {}", chain(&error));
+            eprintln!("FAILED: {reason}");
+            failed.push(reason);
         }
     }
     report.show();
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
         println!("image-test: passed in {:.0} s", report.elapsed().as_secs_f64());
         return ExitCode::SUCCESS;
     }
-    println!("image-test: FAILED: {}", failed.join("; "));
+    println!("image-test: FAILED; the logs' folders are named above\n  {}", failed.join("\n  "));
     ExitCode::FAILURE
 }
 

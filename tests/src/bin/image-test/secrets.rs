@@ -19,7 +19,7 @@ const SECRETS: &str = "/run/secrets-of-the-lab";
 const SEARCH: &str = "canary=$(head -n 1 /run/secrets-of-the-lab); \
     printf '%s\\n' \"$canary\" | systemd-cat -t lab; printf '%s\\n' \"$canary\" >/var/log/lab-canary; \
     sh -c 'sleep 60; :' lab \"$canary\" </dev/null >/dev/null 2>&1 & \
-    for i in $(seq 100); do grep -qF \"$canary\" /var/log/user.log && break; sleep 0.1; done; \
+    for i in $(seq 100); do grep -qsF \"$canary\" /var/log/syslog && break; sleep 0.1; done; \
     journalctl --sync; journalctl -q --no-pager -o export | grep -aF -f /run/secrets-of-the-lab | sort -u; \
     grep -raoF -f /run/secrets-of-the-lab /var/log | sort -u; \
     cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -aF -f /run/secrets-of-the-lab | sort -u; \
@@ -127,10 +127,8 @@ pub(crate) fn in_no_log(report: &mut Report, single: &mut Single, boot: &str) ->
     let write = format!("umask 077; printf '%s\\n' {canary} '{}' >{SECRETS}", secrets.join("' '"));
     single.vm.shell().run(&write, COMMAND_TIME)?;
     let found = single.vm.shell().run(SEARCH, Duration::from_mins(3))?;
-    // The journal; the file, and rsyslog's two of what is said to the journal; the process.
-    let wanted = format!(
-        "MESSAGE={canary}\n/var/log/lab-canary:{canary}\n/var/log/syslog:{canary}\n/var/log/user.log:{canary}\n{canary}"
-    );
+    // The journal; the file, and rsyslog's of what is said to the journal; the process.
+    let wanted = format!("MESSAGE={canary}\n/var/log/lab-canary:{canary}\n/var/log/syslog:{canary}\n{canary}");
     check(found == wanted, &format!("what is found of {boot} is {wanted:?}"), &found)?;
     let console = std::fs::read(single.vm.serial())
         .map_err(|source| Error::Io { what: single.vm.serial().display().to_string(), source })?;
