@@ -30,8 +30,10 @@ pub(crate) fn booted(report: &mut Report, site: &Site, vm: &mut Vm, kind: &Kind,
     let mut files = files.lines().filter(|file| !file.ends_with("/99-amphora-unmanaged.network"));
     let file = files.next().unwrap_or("none");
     report.figure(&format!("{name}: the file of eth0"), file);
+    // Ours, or that of an image with cloud-init.
+    let from_drive = ["10-config-drive-", "10-cloud-init-eth0."].map(|of| format!("/etc/systemd/network/{of}"));
     check(
-        file.starts_with("/etc/systemd/network/10-config-drive-") && files.next().is_none(),
+        from_drive.iter().any(|of| file.starts_with(of)) && files.next().is_none(),
         &format!("eth0 ({nic}) alone is networkd's, by the config drive's file"),
         file,
     )
