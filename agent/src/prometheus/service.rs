@@ -32,16 +32,14 @@ pub async fn keep_running(services: Services) {
     let (service, name) = (service(), ServiceName::prometheus_proxy());
     let written = services.installed().contains(&name);
     let shipped = if services.are_systemds() && !written { shipped(name.as_str()) } else { Shipped::Not };
-    let runs = async || -> Result<(), ServiceError> {
-        match shipped {
-            Shipped::Masked => Ok(()),
-            Shipped::Not if services.install(&service).await? => services.restart(&name).await,
-            Shipped::Not | Shipped::Ours => services.start(&name).await,
-        }
-    };
     if shipped == Shipped::Masked {
         tracing::info!("prometheus-proxy.service is masked; tenants see no metrics");
+        return;
     }
+    let runs = async || -> Result<(), ServiceError> {
+        let changed = shipped == Shipped::Not && services.install(&service).await?;
+        if changed { services.restart(&name).await } else { services.start(&name).await }
+    };
     let mut complained = false;
     while let Err(error) = runs().await {
         if !complained {
