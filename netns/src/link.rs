@@ -106,6 +106,14 @@ impl Network {
             .collect())
     }
 
+    /// `lo`, whatever its name.
+    ///
+    /// # Errors
+    /// As [`Network::links`].
+    pub async fn loopback(&self) -> Result<Option<Link>> {
+        Ok(self.links().await?.into_iter().find(|link| link.loopback))
+    }
+
     /// The link with this MAC.
     ///
     /// A bridge, bond or VLAN on a device carries the device's MAC as well: of several the one device with a driver of

@@ -55,7 +55,7 @@ impl Kernel {
         let net = &self.inside;
         match step {
             Step::Withdraw(_) | Step::Announce(_) => Ok(false), // the speaker's
-            Step::LoUp => match net.links().await?.into_iter().find(|l| l.loopback) {
+            Step::LoUp => match net.loopback().await? {
                 Some(lo) => net.set_up(lo.index).await,
                 None => Ok(false),
             },
@@ -130,7 +130,7 @@ impl Kernel {
         let index = match address.device {
             Device::Nic(mac) => self.index(mac).await?,
             Device::Lo => {
-                let lo = self.inside.links().await?.into_iter().find(|l| l.loopback);
+                let lo = self.inside.loopback().await?;
                 lo.ok_or_else(|| no_device("lo"))?.index
             }
         };

@@ -36,7 +36,7 @@ fn lo_up(namespace: &Namespace) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let network = namespace.network()?;
-        let lo = network.links().await?.into_iter().find(|link| link.loopback).ok_or("there is no lo")?;
+        let lo = network.loopback().await?.ok_or("there is no lo")?;
         network.set_up(lo.index).await?;
         Ok(())
     })

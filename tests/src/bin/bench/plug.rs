@@ -83,7 +83,7 @@ fn by_hand(amphora: &Amphora) -> Result<Duration> {
         let mac = amphora.frontend_mac().parse().expect("the lab's own MAC");
         let name = "eth1".parse().expect("a name");
         let link = outside.link_by_mac(&mac).await?.expect("put back by the last round");
-        let lo = inside.links().await?.into_iter().find(|l| l.loopback).expect("every namespace has one");
+        let lo = inside.loopback().await?.expect("every namespace has one");
         inside.set_up(lo.index).await?;
         netns::silence(inside.namespace())?;
         outside.move_link(&link, inside.namespace(), Some(&name)).await?;
